@@ -1,0 +1,192 @@
+//! What the operator asked for, as plain values: addresses, limits and durations.
+//!
+//! Owns no decision and reads nothing; `cli` fills it in, everything else reads it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a socket listens or connects to, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// An IPv4 or IPv6 address and port.
+    Tcp(SocketAddr),
+    /// The path of a unix-domain stream socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(out),
+            Address::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One configured server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerConfig {
+    /// What logs and tables call it: the address as the operator wrote it, a bare port completed.
+    pub name: String,
+    /// Where it listens.
+    pub address: Address,
+    /// Its share of the work relative to the others, above 0; 1.0 unless told.
+    pub weight: f64,
+    /// At most this many exchanges at once, at least 1; none: only N bounds it.
+    pub max: Option<u32>,
+}
+
+/// What a health check asks and which answer is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckMode {
+    /// `GET` of the check path answers 200 with two numbers: errors and load.
+    Report,
+    /// `GET` of the check path answers any 2xx; the load stays unknown.
+    Http,
+    /// A connection is accepted; the load stays unknown.
+    Tcp,
+    /// Nothing is asked: only failures of exchanges count.
+    Off,
+}
+
+/// When and how servers are checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckConfig {
+    /// What is asked.
+    pub mode: CheckMode,
+    /// The target of the check's request, origin-form.
+    pub path: String,
+    /// An answer later than this makes the server invalid.
+    pub timeout: Duration,
+    /// A round starts when this many exchanges were dispatched since the last one (R), at least 1 …
+    pub every_requests: u64,
+    /// … or when this much time has passed since the last one started (X), whichever is first.
+    pub every: Duration,
+    /// Successes in a row that make an invalid server valid, at least 1.
+    pub rise: u32,
+    /// Failures in a row that make a valid server invalid, at least 1.
+    pub fall: u32,
+}
+
+/// How a server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Least reported load, corrected by what was dispatched since the report.
+    BestGuess,
+    /// The original rule to the letter: all to the last optimum until the next report.
+    LeastLoad,
+    /// Each in turn.
+    RoundRobin,
+    /// Fewest exchanges in flight.
+    LeastConn,
+    /// Any, with equal chance.
+    Random,
+}
+
+/// How long each phase may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeouts {
+    /// A connection to a server must stand within this.
+    pub connect: Duration,
+    /// A server must begin its response, and go on with it, within this.
+    pub response: Duration,
+    /// A client's head must be whole, and its content or its reading go on, within this.
+    pub client: Duration,
+    /// A kept-alive client may be silent between two requests for this long.
+    pub idle: Duration,
+    /// A request may wait in the queue for this long.
+    pub queue: Duration,
+    /// After the first stop signal, what runs may take this long to finish.
+    pub drain: Duration,
+}
+
+/// Where access log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// All that the balancer needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Address,
+    /// At least one server.
+    pub servers: Vec<ServerConfig>,
+    /// At most this many pairs at once (N), at least 1.
+    pub parallel: usize,
+    /// At most this many client connections; none: what the file limit allows.
+    pub clients_max: Option<usize>,
+    /// The policy of choice.
+    pub policy: Policy,
+    /// Health checks.
+    pub check: CheckConfig,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// The status when every server has failed: 500 or 503.
+    pub down_status: u16,
+    /// Keep `X-Forwarded-*` and `Forwarded` that came from the client, and append to them.
+    pub trust_forwarded: bool,
+    /// Send `Forwarded` (RFC 7239) to servers as well.
+    pub forwarded: bool,
+    /// The access log, if one is wanted.
+    pub access_log: Option<LogTarget>,
+}
+
+impl Default for CheckConfig {
+    fn default() -> CheckConfig {
+        CheckConfig {
+            mode: CheckMode::Report,
+            path: "/healthcheck".to_owned(),
+            timeout: Duration::from_secs(5),
+            every_requests: 1000,
+            every: Duration::from_secs(3),
+            rise: 1,
+            fall: 1,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(1),
+            response: Duration::from_secs(60),
+            client: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            queue: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// A server at `address` with the defaults of the command line.
+    pub fn new(address: Address) -> ServerConfig {
+        ServerConfig { name: address.to_string(), address, weight: 1.0, max: None }
+    }
+}
+
+impl Config {
+    /// The defaults of the command line before `servers`, listening at `listen`.
+    pub fn new(listen: Address, servers: Vec<ServerConfig>) -> Config {
+        Config {
+            listen,
+            servers,
+            parallel: 1024,
+            clients_max: None,
+            policy: Policy::BestGuess,
+            check: CheckConfig::default(),
+            timeouts: Timeouts::default(),
+            down_status: 500,
+            trust_forwarded: false,
+            forwarded: false,
+            access_log: None,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! bestguess: a single-threaded HTTP load balancer.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod config;

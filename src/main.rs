@@ -1,0 +1,4 @@
+//! The command-line program.
+#![forbid(unsafe_code)]
+
+fn main() {}
