@@ -3,3 +3,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod config;
+pub mod buffer;
+pub mod conn;
+pub mod deadline;
+pub mod http;
+pub mod net;

@@ -1,0 +1,159 @@
+//! One socket: fills and flushes, and the readiness that edges told of.
+//!
+//! The only place where bytes cross the seam. A readiness bit is cleared when a call would block,
+//! or behind a short call, where epoll(7) promises an edge for what comes later. Knows no HTTP.
+
+use std::io;
+
+use crate::net::{Event, Net, Ready, Socket, Token};
+
+/// One non-blocking connection.
+#[derive(Debug)]
+pub struct Conn<S> {
+    socket: S,
+    token: Token,
+    ready: Ready,
+    watched: bool,
+}
+
+/// What a fill brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// So many bytes, at least one.
+    Some(usize),
+    /// Nothing now; an edge will tell.
+    Blocked,
+    /// The peer has ended its stream: nothing more will ever come.
+    End,
+    /// The connection is broken.
+    Broken,
+}
+
+/// What a flush reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// So many bytes were taken, perhaps none; if not all, an edge will tell when to go on.
+    Some(usize),
+    /// The connection is broken.
+    Broken(io::ErrorKind),
+}
+
+impl<S: Socket> Conn<S> {
+    /// A connection that is tried before it is watched: most have work at once.
+    pub fn new(socket: S, token: Token) -> Conn<S> {
+        Conn { socket, token, ready: Ready::READABLE.with(Ready::WRITABLE), watched: false }
+    }
+
+    /// The name that its events carry.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// What it is ready for.
+    pub fn ready(&self) -> Ready {
+        self.ready
+    }
+
+    /// Takes an edge in.
+    pub fn take(&mut self, event: Event) {
+        self.ready.add(event.ready);
+    }
+
+    /// Whether a fill may bring something.
+    pub fn is_readable(&self) -> bool {
+        self.ready.has(Ready::READABLE)
+    }
+
+    /// Whether a flush may take something.
+    pub fn is_writable(&self) -> bool {
+        self.ready.has(Ready::WRITABLE)
+    }
+
+    /// Whether both directions are gone: reset, refused, or closed after we had ended ours.
+    pub fn is_hung_up(&self) -> bool {
+        self.ready.has(Ready::HUNG_UP)
+    }
+
+    /// Whether the peer has said that it will send no more; bytes may still be there.
+    pub fn is_peer_closed(&self) -> bool {
+        self.ready.has(Ready::PEER_CLOSED)
+    }
+
+    /// Sees to it that edges are told of. Only the first call costs anything.
+    ///
+    /// # Errors
+    /// Those of the operating system: the connection cannot be served.
+    pub fn watch<N: Net<Socket = S>>(&mut self, net: &mut N) -> io::Result<()> {
+        if !self.watched {
+            net.watch(&mut self.socket, self.token)?;
+            self.watched = true;
+        }
+        Ok(())
+    }
+
+    /// Receives once into `room`, which must not be empty.
+    pub fn fill(&mut self, room: &mut [u8]) -> Filled {
+        debug_assert!(!room.is_empty());
+        loop {
+            match self.socket.recv(room) {
+                Ok(0) => {
+                    self.ready.remove(Ready::READABLE);
+                    return Filled::End;
+                }
+                Ok(count) => {
+                    // Behind a short read the socket is empty, unless the end is to be read yet.
+                    if count < room.len() && !self.ready.has(Ready::PEER_CLOSED) {
+                        self.ready.remove(Ready::READABLE);
+                    }
+                    return Filled::Some(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.remove(Ready::READABLE);
+                    return Filled::Blocked;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.ready.remove(Ready::READABLE);
+                    return Filled::Broken;
+                }
+            }
+        }
+    }
+
+    /// Sends `bytes` as far as there is room for them.
+    pub fn flush(&mut self, bytes: &[u8]) -> Flushed {
+        loop {
+            match self.socket.send(bytes) {
+                Ok(count) => {
+                    if count < bytes.len() {
+                        self.ready.remove(Ready::WRITABLE);
+                    }
+                    return Flushed::Some(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.remove(Ready::WRITABLE);
+                    return Flushed::Some(0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.ready.remove(Ready::WRITABLE);
+                    return Flushed::Broken(error.kind());
+                }
+            }
+        }
+    }
+
+    /// How the making of the connection went (see `Socket::connected`).
+    ///
+    /// # Errors
+    /// Why it could not be made; `NotConnected` while that is still open.
+    pub fn connected(&mut self) -> io::Result<()> {
+        self.socket.connected()
+    }
+
+    /// Ends our direction of the stream.
+    pub fn shutdown_write(&mut self) {
+        // A connection that cannot be ended in good order is broken, and every next call says so.
+        let _ = self.socket.shutdown_write();
+    }
+}

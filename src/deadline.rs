@@ -1,0 +1,159 @@
+//! Deadlines: a heap that is lazy, so that moving one later costs nothing.
+//!
+//! Every owner keeps an `Alarm`: the true deadline, and the moment at which the heap will look next.
+//! An entry that comes up before the true deadline is armed again; one that its owner no longer
+//! counts on is dropped. Knows no clock.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::net::{Time, Token};
+
+/// The heap of all moments at which some owner's deadline has to be looked at.
+#[derive(Debug, Default)]
+pub struct Deadlines {
+    heap: BinaryHeap<Reverse<(Time, Token)>>,
+}
+
+/// One owner's deadline.
+#[derive(Debug, Clone, Copy)]
+pub struct Alarm {
+    due: Time,
+    armed: Time,
+}
+
+/// What a moment that came up means for its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rang {
+    /// The deadline is over.
+    Due,
+    /// It is later by now, or an earlier moment stands for it: nothing to do.
+    Early,
+}
+
+impl Default for Alarm {
+    fn default() -> Alarm {
+        Alarm { due: Time::NEVER, armed: Time::NEVER }
+    }
+}
+
+impl Alarm {
+    /// The true deadline; `Time::NEVER`: none.
+    pub fn due(&self) -> Time {
+        self.due
+    }
+
+    /// Sets the deadline of the owner `token` to `due`. Later than it was: costs nothing. Earlier
+    /// than the heap would look: one push, O(log n).
+    pub fn set(&mut self, due: Time, token: Token, deadlines: &mut Deadlines) {
+        self.due = due;
+        if due < self.armed {
+            self.armed = due;
+            deadlines.heap.push(Reverse((due, token)));
+        }
+    }
+
+    /// There is no deadline any more.
+    pub fn clear(&mut self) {
+        self.due = Time::NEVER;
+    }
+
+    /// The heap's moment `at` of this owner came up: whether the deadline is over; re-arms if not.
+    pub fn ring(&mut self, at: Time, token: Token, deadlines: &mut Deadlines) -> Rang {
+        if at != self.armed {
+            return Rang::Early;
+        }
+        self.armed = Time::NEVER;
+        if self.due > at {
+            if self.due != Time::NEVER {
+                self.set(self.due, token, deadlines);
+            }
+            return Rang::Early;
+        }
+        self.due = Time::NEVER;
+        Rang::Due
+    }
+}
+
+impl Deadlines {
+    /// The next moment that is not later than `now`, with its owner.
+    pub fn pop(&mut self, now: Time) -> Option<(Time, Token)> {
+        let Reverse((at, _)) = self.heap.peek()?;
+        if *at > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// When to look next; none: nothing is armed.
+    pub fn next(&self) -> Option<Time> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Gives memory back that a burst needed and the present does not.
+    pub fn shrink(&mut self) {
+        if self.heap.capacity() > 4 * self.heap.len() + 256 {
+            self.heap.shrink_to(2 * self.heap.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Owner;
+
+    fn token(slot: u32) -> Token {
+        Token::new(Owner::Client, slot, 0)
+    }
+
+    #[test]
+    fn a_deadline_that_moved_later_rings_once_and_late() {
+        let mut heap = Deadlines::default();
+        let mut alarm = Alarm::default();
+        alarm.set(Time(10), token(1), &mut heap);
+        alarm.set(Time(30), token(1), &mut heap);
+        assert_eq!(heap.pop(Time(9)), None);
+        assert_eq!(heap.pop(Time(10)), Some((Time(10), token(1))));
+        assert_eq!(alarm.ring(Time(10), token(1), &mut heap), Rang::Early);
+        assert_eq!(heap.next(), Some(Time(30)));
+        let (at, who) = heap.pop(Time(40)).unwrap();
+        assert_eq!(alarm.ring(at, who, &mut heap), Rang::Due);
+        assert_eq!(heap.pop(Time(1000)), None);
+    }
+
+    #[test]
+    fn a_deadline_that_moved_earlier_rings_once() {
+        let mut heap = Deadlines::default();
+        let mut alarm = Alarm::default();
+        alarm.set(Time(50), token(1), &mut heap);
+        alarm.set(Time(20), token(1), &mut heap);
+        let (at, who) = heap.pop(Time(60)).unwrap();
+        assert_eq!(alarm.ring(at, who, &mut heap), Rang::Due);
+        let (at, who) = heap.pop(Time(60)).unwrap();
+        assert_eq!((at, alarm.ring(at, who, &mut heap)), (Time(50), Rang::Early));
+        assert_eq!(heap.pop(Time(1000)), None);
+    }
+
+    #[test]
+    fn moving_later_a_million_times_keeps_one_entry() {
+        let mut heap = Deadlines::default();
+        let mut alarm = Alarm::default();
+        for at in 0..1_000_000 {
+            alarm.set(Time(at + 100), token(1), &mut heap);
+        }
+        assert_eq!(heap.heap.len(), 1);
+    }
+
+    #[test]
+    fn a_cleared_deadline_never_rings_and_can_be_set_again() {
+        let mut heap = Deadlines::default();
+        let mut alarm = Alarm::default();
+        alarm.set(Time(10), token(1), &mut heap);
+        alarm.clear();
+        let (at, who) = heap.pop(Time(10)).unwrap();
+        assert_eq!(alarm.ring(at, who, &mut heap), Rang::Early);
+        alarm.set(Time(40), token(1), &mut heap);
+        assert_eq!(heap.next(), Some(Time(40)));
+    }
+}

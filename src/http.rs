@@ -1,0 +1,9 @@
+//! HTTP/1.1 as RFC 9110 and RFC 9112 have it: read heads, meter content, write heads, answer.
+//!
+//! Pure: bytes and values in, bytes and values out. Knows no socket, no clock and no server.
+
+pub mod body;
+pub mod grammar;
+pub mod head;
+pub mod reply;
+pub mod rewrite;

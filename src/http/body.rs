@@ -1,0 +1,352 @@
+//! Content: how a message's end is found, byte by byte, whatever the pieces it comes in.
+//!
+//! A `Meter` reads along as content passes. It judges chunked content strictly and makes it
+//! canonical in place: extensions and trailers are dropped, so what goes on has one reading.
+
+use super::grammar;
+use super::head::{Field, Refusal};
+
+/// How the content of a message ends (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// After so many bytes, at least one.
+    Length(u64),
+    /// With the last chunk and its trailer section.
+    Chunked,
+    /// With the connection. Responses only.
+    UntilClose,
+}
+
+/// The longest chunk size line, extensions included, in bytes.
+const SIZE_LINE_MAX: u16 = 4096;
+/// The most digits of a chunk size: what 64 bits hold.
+const DIGITS_MAX: u8 = 16;
+/// The longest trailer section, in bytes.
+const TRAILERS_MAX: u16 = 16 << 10;
+/// The longest field name that trailers are searched for; longer ones are not among the barred.
+const NAME_MAX: usize = 20;
+
+/// Follows one message's content to its end.
+#[derive(Debug, Clone)]
+pub enum Meter {
+    /// Nothing more belongs to the message.
+    Done,
+    /// So many bytes more, at least one.
+    Length(u64),
+    /// Chunks.
+    Chunked(Chunked),
+    /// All that comes.
+    UntilClose,
+}
+
+/// Where in chunked content the meter is.
+#[derive(Debug, Clone)]
+pub struct Chunked {
+    state: State,
+    /// In `Size`: the size so far; in `Data`: the bytes that the chunk still has.
+    left: u64,
+    /// Digits of the size so far.
+    digits: u8,
+    /// Bytes of this size line, or of the trailer section.
+    line: u16,
+    name: [u8; NAME_MAX],
+    name_len: u8,
+    /// What is sent on: chunks, or only the data in them.
+    keep: Keep,
+}
+
+/// What of chunked content goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Canonical chunks.
+    Chunks,
+    /// The data alone, for a receiver that does not know chunks.
+    Data,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Size,
+    Extension { quoted: bool, escaped: bool },
+    SizeLineEnd,
+    Data,
+    DataReturn,
+    DataLineEnd,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLineEnd,
+    LastLineEnd,
+}
+
+/// What became of the bytes that a meter was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// How many of them belong to the message; what is behind them does not, or waits for room.
+    pub read: usize,
+    /// How many bytes, now at the front, go on to the receiver.
+    pub kept: usize,
+}
+
+impl Meter {
+    /// The meter for content of `framing`, of which `keep` goes on if it is chunked.
+    pub fn new(framing: Framing, keep: Keep) -> Meter {
+        match framing {
+            Framing::None | Framing::Length(0) => Meter::Done,
+            Framing::Length(left) => Meter::Length(left),
+            Framing::UntilClose => Meter::UntilClose,
+            Framing::Chunked => Meter::Chunked(Chunked {
+                state: State::Size,
+                left: 0,
+                digits: 0,
+                line: 0,
+                name: [0; NAME_MAX],
+                name_len: 0,
+                keep,
+            }),
+        }
+    }
+
+    /// Whether the message has ended.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Meter::Done)
+    }
+
+    /// Whether the message may end with its stream, and so has ended when that does.
+    pub fn ends_with_stream(&self) -> bool {
+        matches!(self, Meter::Done | Meter::UntilClose)
+    }
+
+    /// Reads along with `bytes`, the next of the stream, and moves to their front what goes on.
+    /// Stops behind the message's last byte. O(bytes).
+    ///
+    /// # Errors
+    /// `Chunk` or `Trailer`: the content is malformed; the stream is of no more use.
+    pub fn pass(&mut self, bytes: &mut [u8]) -> Result<Passed, Refusal> {
+        match self {
+            Meter::Done => Ok(Passed { read: 0, kept: 0 }),
+            Meter::UntilClose => Ok(Passed { read: bytes.len(), kept: bytes.len() }),
+            Meter::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= here as u64;
+                if *left == 0 {
+                    *self = Meter::Done;
+                }
+                Ok(Passed { read: here, kept: here })
+            }
+            Meter::Chunked(chunked) => {
+                let (passed, done) = chunked.pass(bytes)?;
+                if done {
+                    *self = Meter::Done;
+                }
+                Ok(passed)
+            }
+        }
+    }
+}
+
+impl Chunked {
+    fn pass(&mut self, bytes: &mut [u8]) -> Result<(Passed, bool), Refusal> {
+        let mut read = 0;
+        let mut kept = 0;
+        while let Some(byte) = bytes.get(read).copied() {
+            if self.state == State::Data {
+                let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - read);
+                if kept != read {
+                    bytes.copy_within(read..read + here, kept);
+                }
+                (read, kept) = (read + here, kept + here);
+                self.left -= here as u64;
+                if self.left == 0 {
+                    self.state = State::DataReturn;
+                }
+                continue;
+            }
+            let (goes_on, done) = self.step(byte)?;
+            read += 1;
+            if goes_on {
+                if let Some(place) = bytes.get_mut(kept) {
+                    *place = byte;
+                }
+                kept += 1;
+            }
+            if done {
+                return Ok((Passed { read, kept }, true));
+            }
+        }
+        Ok((Passed { read, kept }, false))
+    }
+
+    /// Takes one byte of framing: whether it goes on, and whether it was the last of the message.
+    fn step(&mut self, byte: u8) -> Result<(bool, bool), Refusal> {
+        let chunks = self.keep == Keep::Chunks;
+        match self.state {
+            State::Size => return self.size(byte, chunks),
+            State::Extension { quoted, escaped } => {
+                self.bounded(SIZE_LINE_MAX, Refusal::Chunk)?;
+                self.state = match byte {
+                    b'\r' if !quoted => State::SizeLineEnd,
+                    b'\t' | b' '..=0x7e | 0x80.. => State::Extension {
+                        quoted: if escaped { quoted } else { quoted != (byte == b'"') },
+                        escaped: quoted && !escaped && byte == b'\\',
+                    },
+                    _ => return Err(Refusal::Chunk),
+                };
+                return Ok((self.state == State::SizeLineEnd && chunks, false));
+            }
+            State::SizeLineEnd if byte == b'\n' => {
+                self.line = 0;
+                self.digits = 0;
+                self.state = if self.left == 0 { State::TrailerStart } else { State::Data };
+            }
+            State::DataReturn if byte == b'\r' => self.state = State::DataLineEnd,
+            State::DataLineEnd if byte == b'\n' => self.state = State::Size,
+            State::TrailerStart if byte == b'\r' => {
+                self.state = State::LastLineEnd;
+                return Ok((chunks, false));
+            }
+            State::LastLineEnd if byte == b'\n' => return Ok((chunks, true)),
+            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLineEnd => {
+                self.trailer(byte)?;
+                return Ok((false, false));
+            }
+            _ => return Err(Refusal::Chunk),
+        }
+        Ok((chunks, false))
+    }
+
+    /// Takes one byte of a chunk size (RFC 9112 §7.1): hexadecimal digits, then CR or an extension.
+    fn size(&mut self, byte: u8, chunks: bool) -> Result<(bool, bool), Refusal> {
+        self.bounded(SIZE_LINE_MAX, Refusal::Chunk)?;
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if self.digits > 0 => {
+                self.state = State::SizeLineEnd;
+                return Ok((chunks, false));
+            }
+            // Blanks before the semicolon are bad whitespace that a recipient has to bear.
+            b';' | b' ' | b'\t' if self.digits > 0 => {
+                self.state = State::Extension { quoted: false, escaped: false };
+                return Ok((false, false));
+            }
+            _ => return Err(Refusal::Chunk),
+        };
+        self.digits += 1;
+        if self.digits > DIGITS_MAX || self.left >> 59 != 0 {
+            return Err(Refusal::Chunk);
+        }
+        self.left = self.left << 4 | u64::from(digit);
+        Ok((chunks, false))
+    }
+
+    /// Takes one byte of a trailer field line; none of it goes on.
+    fn trailer(&mut self, byte: u8) -> Result<(), Refusal> {
+        self.bounded(TRAILERS_MAX, Refusal::Trailer)?;
+        match (self.state, byte) {
+            (State::TrailerStart, _) if grammar::is_token(&[byte]) => {
+                self.name[0] = byte;
+                self.name_len = 1;
+                self.state = State::TrailerName;
+            }
+            (State::TrailerName, b':') => {
+                let name = self.name.get(..usize::from(self.name_len)).unwrap_or_default();
+                if Field::of(name).is_barred_from_trailers() {
+                    return Err(Refusal::Trailer);
+                }
+                self.state = State::TrailerValue;
+            }
+            (State::TrailerName, _) if grammar::is_token(&[byte]) => {
+                if let Some(place) = self.name.get_mut(usize::from(self.name_len)) {
+                    *place = byte;
+                }
+                // One past the end stands for every longer name: none of those is barred.
+                self.name_len = (self.name_len + 1).min(NAME_MAX as u8 + 1);
+            }
+            (State::TrailerValue, b'\t' | b' '..=0x7e | 0x80..) => {}
+            (State::TrailerValue, b'\r') => self.state = State::TrailerLineEnd,
+            (State::TrailerLineEnd, b'\n') => self.state = State::TrailerStart,
+            _ => return Err(Refusal::Trailer),
+        }
+        Ok(())
+    }
+
+    fn bounded(&mut self, most: u16, refusal: Refusal) -> Result<(), Refusal> {
+        self.line += 1;
+        if self.line > most { Err(refusal) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `wire` in pieces of `step` bytes: what went on, and what is behind the message.
+    fn feed(wire: &[u8], keep: Keep, step: usize) -> Result<(Vec<u8>, usize, bool), Refusal> {
+        let mut meter = Meter::new(Framing::Chunked, keep);
+        let (mut out, mut read) = (Vec::new(), 0);
+        for piece in wire.chunks(step) {
+            let mut piece = piece.to_vec();
+            let passed = meter.pass(&mut piece)?;
+            out.extend_from_slice(&piece[..passed.kept]);
+            read += passed.read;
+            if meter.is_done() {
+                break;
+            }
+        }
+        Ok((out, read, meter.is_done()))
+    }
+
+    #[test]
+    fn chunks_read_the_same_in_pieces_of_every_size() {
+        let wire = b"5\r\nhello\r\n1A;name=\"a;\\\"b\"\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nX-Sum: 7\r\n\r\nNEXT";
+        for step in 1..=wire.len() {
+            let (out, read, done) = feed(wire, Keep::Chunks, step).unwrap();
+            assert_eq!(out, b"5\r\nhello\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n", "step {step}");
+            assert_eq!((read, done), (wire.len() - 4, true));
+            let (data, _, _) = feed(wire, Keep::Data, step).unwrap();
+            assert_eq!(data, b"helloabcdefghijklmnopqrstuvwxyz");
+        }
+    }
+
+    #[test]
+    fn malformed_chunks_are_refused_at_the_first_wrong_byte() {
+        for bad in [
+            "\r\n", "g\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1\n", "1\r\nab", "1\r\na\n", "1\r\na\rb",
+            "11111111111111111\r\n", "ffffffffffffffff\r\n", "1;\x01\r\n", "1;\"\r\n", "0\r\n\n", "1\r\r\n", ";\r\n",
+        ] {
+            assert_eq!(feed(bad.as_bytes(), Keep::Chunks, 1), Err(Refusal::Chunk).or(Err(Refusal::Chunk)), "{bad:?}")
+                ;
+        }
+    }
+
+    #[test]
+    fn trailers_that_frame_or_route_are_refused() {
+        for bad in ["Content-Length: 1", "transfer-encoding: chunked", "Host: a", "Authorization: b", " a: b", "a : b"] {
+            let wire = format!("0\r\n{bad}\r\n\r\n");
+            assert_eq!(feed(wire.as_bytes(), Keep::Chunks, 3), Err(Refusal::Trailer), "{bad}");
+        }
+        let long = format!("0\r\n{}: 1\r\n\r\n", "content-length".repeat(30));
+        assert!(feed(long.as_bytes(), Keep::Chunks, 7).unwrap().2);
+    }
+
+    #[test]
+    fn endless_extensions_and_trailers_are_refused() {
+        let extension = format!("1;{}", "a".repeat(5000));
+        assert_eq!(feed(extension.as_bytes(), Keep::Chunks, 100), Err(Refusal::Chunk));
+        let trailers = format!("0\r\n{}", "a: b\r\n".repeat(5000));
+        assert_eq!(feed(trailers.as_bytes(), Keep::Chunks, 100), Err(Refusal::Trailer));
+    }
+
+    #[test]
+    fn a_length_ends_exactly() {
+        let mut meter = Meter::new(Framing::Length(5), Keep::Chunks);
+        assert_eq!(meter.pass(&mut [0; 3]), Ok(Passed { read: 3, kept: 3 }));
+        assert_eq!(meter.pass(&mut [0; 3]), Ok(Passed { read: 2, kept: 2 }));
+        assert!(meter.is_done());
+        assert_eq!(meter.pass(&mut [0; 3]), Ok(Passed { read: 0, kept: 0 }));
+    }
+}

@@ -1,0 +1,135 @@
+//! The grammar's smallest parts: classes of bytes, tokens, lists and numbers.
+//!
+//! Classes are lookup tables of 256 entries, made by the compiler. Every function is linear in the
+//! bytes that it is given and allocates nothing.
+
+/// A set of bytes.
+pub struct Class([bool; 256]);
+
+impl Class {
+    const fn of(bytes: &[u8]) -> Class {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut index = 0;
+        while index < bytes.len() {
+            table[bytes[index] as usize] = true;
+            index += 1;
+        }
+        Class(table)
+    }
+
+    /// Whether every one of `bytes` is in the class.
+    pub fn has_all(&self, bytes: &[u8]) -> bool {
+        bytes.iter().all(|byte| self.0[usize::from(*byte)])
+    }
+}
+
+/// What a token is made of (RFC 9110 §5.6.2).
+pub static TOKEN: Class = Class::of(b"!#$%&'*+-.^_`|~");
+/// What a request target may be made of: RFC 3986 §3.3 and §3.4, and the brackets, braces, bar,
+/// caret and backtick that browsers send unescaped in queries and that mean nothing to framing.
+pub static TARGET: Class = Class::of(b"/?:@-._~%!$&'()*+,;=[]{}|^`");
+/// What an authority without user information may be made of (RFC 3986 §3.2).
+static AUTHORITY: Class = Class::of(b"-._~%!$&'()*+,;=:[]");
+
+/// Whether `bytes` is a token: not empty, and token characters only.
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && TOKEN.has_all(bytes)
+}
+
+/// Whether `host` is what a Host field may say: a name, an IPv4 address or a bracketed IP literal,
+/// perhaps with a port (RFC 9110 §7.2, RFC 3986 §3.2.2). An empty one is.
+pub fn is_host(host: &[u8]) -> bool {
+    if !AUTHORITY.has_all(host) {
+        return false;
+    }
+    let (name, port) = match host.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some(end) = memchr::memchr(b']', rest) else { return false };
+            let (literal, behind) = rest.split_at(end);
+            let port = behind.strip_prefix(b"]").unwrap_or_default();
+            let is_literal = !literal.is_empty()
+                && literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte));
+            if !is_literal || !(port.is_empty() || port.starts_with(b":")) {
+                return false;
+            }
+            (b"".as_slice(), port.strip_prefix(b":").unwrap_or_default())
+        }
+        None => match memchr::memchr(b':', host) {
+            Some(colon) => {
+                let (name, port) = host.split_at(colon);
+                (name, port.strip_prefix(b":").unwrap_or_default())
+            }
+            None => (host, b"".as_slice()),
+        },
+    };
+    !name.iter().any(|byte| b"[]:".contains(byte))
+        && port.len() <= 5
+        && port.iter().all(u8::is_ascii_digit)
+}
+
+/// The elements of a comma-separated list, without the blanks around them; empty ones are left out
+/// (RFC 9110 §5.6.1.2).
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
+}
+
+/// `bytes` without the blanks and tabs at both ends.
+pub fn trim(bytes: &[u8]) -> &[u8] {
+    let mut bytes = bytes;
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The number that `digits` writes: digits only, at least one, below 2^63. Anything else is none
+/// (RFC 9110 §8.6: not a sign, not a list, not a blank).
+pub fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let mut number = 0_u64;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+    }
+    (number < 1 << 63).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_told_from_what_only_looks_like_one() {
+        for good in ["", "a", "a.b:80", "127.0.0.1:9001", "[::1]", "[::1]:80", "xn--a_b", "a:"] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in ["a b", "a/b", "a@b", "a:b", "[::1", "[]", "[::1]x", "a:123456", "::1", "a?b", "a,b:c"] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_digits_and_fits() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"007"), Some(7));
+        assert_eq!(decimal(b"9223372036854775807"), Some(i64::MAX as u64));
+        for bad in ["", "+1", "-1", "1 ", "0x1", "1,1", "9223372036854775808", "99999999999999999999"] {
+            assert_eq!(decimal(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_no_empty_elements_and_no_blanks() {
+        let elements: Vec<&[u8]> = list(b" a ,, b\t,c d ,").collect();
+        assert_eq!(elements, [b"a".as_slice(), b"b", b"c d"]);
+    }
+}

@@ -1,0 +1,669 @@
+//! Heads: where one ends, what it says, and the judge of what may pass.
+//!
+//! httparse makes the first cut; it is lenient where RFC 9112 is not, so everything is judged again
+//! here. `Refusal` and its table are the whole law: each row has its status, its text and the
+//! section it comes from. What is accepted has exactly one reading. Linear in the head's length.
+
+use std::mem::MaybeUninit;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::body::Framing;
+use super::grammar::{self, TARGET, decimal, is_host, is_token, list};
+
+/// The longest head, in bytes, request or response.
+pub const HEAD_MAX: usize = 16 << 10;
+/// The longest request target, in bytes.
+pub const TARGET_MAX: usize = 8 << 10;
+/// The most fields that a head may have.
+pub const FIELDS_MAX: usize = 100;
+
+/// Why a head or a content is refused: one row each, see `RULES`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)] // each row of the table below says it
+pub enum Refusal {
+    RequestLine,
+    Target,
+    TargetTooLong,
+    Version,
+    LineEnd,
+    FieldName,
+    FieldValue,
+    HeadTooLong,
+    TooManyFields,
+    NoHost,
+    TwoHosts,
+    Host,
+    ContentLength,
+    TwoLengths,
+    LengthAndEncoding,
+    TwoEncodings,
+    Encoding,
+    EncodingUnknown,
+    EncodingIn10,
+    Expectation,
+    Connect,
+    Chunk,
+    Trailer,
+    StatusLine,
+    Switch,
+    Interim,
+}
+
+/// One row of the judge's table.
+pub struct Rule {
+    /// Which refusal it explains.
+    pub refusal: Refusal,
+    /// The status that answers it in a request. In a response every row is a 502.
+    pub status: u16,
+    /// What was wrong, for the client and the log.
+    pub text: &'static str,
+    /// Where the rule stands.
+    pub section: &'static str,
+}
+
+macro_rules! rules {
+    ($($refusal:ident $status:literal $section:literal $text:literal)*) => {
+        [$(Rule { refusal: Refusal::$refusal, status: $status, text: $text, section: $section }),*]
+    };
+}
+
+/// The judge's table, in the order of `Refusal`.
+#[rustfmt::skip]
+pub static RULES: [Rule; 26] = rules! {
+    RequestLine       400 "RFC 9112 §3"      "the request line is not METHOD TARGET HTTP/1.1"
+    Target            400 "RFC 9112 §3.2"    "the request target has a form or a byte that is not allowed"
+    TargetTooLong     414 "RFC 9110 §15.5.15" "the request target is longer than 8 KiB"
+    Version           505 "RFC 9110 §15.6.6" "only HTTP/1.0 and HTTP/1.1 are spoken here"
+    LineEnd           400 "RFC 9112 §2.2"    "a line of the head does not end in CR LF"
+    FieldName         400 "RFC 9112 §5.1"    "a field name is empty, has a blank, or a byte that is not allowed"
+    FieldValue        400 "RFC 9110 §5.5"    "a field value has a byte that is not allowed"
+    HeadTooLong       431 "RFC 6585 §5"      "the head is longer than 16 KiB"
+    TooManyFields     431 "RFC 6585 §5"      "the head has more than 100 fields"
+    NoHost            400 "RFC 9112 §3.2"    "an HTTP/1.1 request needs a Host field"
+    TwoHosts          400 "RFC 9112 §3.2"    "more than one Host field"
+    Host              400 "RFC 9112 §3.2"    "the Host field is not a host"
+    ContentLength     400 "RFC 9110 §8.6"    "the Content-Length is not one decimal number"
+    TwoLengths        400 "RFC 9112 §6.3"    "more than one Content-Length"
+    LengthAndEncoding 400 "RFC 9112 §6.1"    "both Content-Length and Transfer-Encoding"
+    TwoEncodings      400 "RFC 9112 §6.1"    "more than one Transfer-Encoding"
+    Encoding          400 "RFC 9112 §6.3"    "the Transfer-Encoding does not end in exactly one chunked"
+    EncodingUnknown   501 "RFC 9112 §6.1"    "only the transfer coding chunked is known here"
+    EncodingIn10      400 "RFC 9112 §6.1"    "a Transfer-Encoding in HTTP/1.0"
+    Expectation       417 "RFC 9110 §10.1.1" "only the expectation 100-continue is known here"
+    Connect           501 "RFC 9110 §9.3.6"  "CONNECT is for proxies that clients choose; this is not one"
+    Chunk             400 "RFC 9112 §7.1"    "the chunked content is malformed"
+    Trailer           400 "RFC 9110 §6.5.1"  "a trailer field that frames, routes or authorises, or is malformed"
+    StatusLine        502 "RFC 9112 §4"      "the status line is not HTTP/1.1 CODE REASON"
+    Switch            502 "RFC 9110 §15.2.2" "a 101 that was not asked for"
+    Interim           502 "RFC 9110 §15.2"   "too many interim responses"
+};
+
+impl Refusal {
+    /// Its row.
+    pub fn rule(self) -> &'static Rule {
+        // The table has a row for every refusal, in order: a test holds them together.
+        RULES.get(self as usize).unwrap_or(&RULES[0])
+    }
+}
+
+/// The version that a message states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// What of a method matters to a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// HEAD: its response has no content.
+    Head,
+    /// Another idempotent one (RFC 9110 §9.2.2): it may be sent again.
+    Idempotent,
+    /// Any other: what may have reached a server is not sent again.
+    Other,
+}
+
+/// The fields that the judge or the rewriting looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // named like the fields
+pub enum Field {
+    Other,
+    Te,
+    Via,
+    Host,
+    Expect,
+    Upgrade,
+    Trailer,
+    Forwarded,
+    KeepAlive,
+    Connection,
+    ContentLength,
+    HttpSettings,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    ProxyConnection,
+    TransferEncoding,
+    /// Other fields that a Connection field must not be able to remove.
+    Kept,
+}
+
+impl Field {
+    /// The field of `name`, in any case.
+    pub fn of(name: &[u8]) -> Field {
+        let candidates: &[(&[u8], Field)] = match name.len() {
+            2 => &[(b"te", Field::Te)],
+            3 => &[(b"via", Field::Via)],
+            4 => &[(b"host", Field::Host), (b"date", Field::Kept)],
+            6 => &[(b"expect", Field::Expect), (b"cookie", Field::Kept)],
+            7 => &[(b"upgrade", Field::Upgrade), (b"trailer", Field::Trailer)],
+            9 => &[(b"forwarded", Field::Forwarded)],
+            10 => &[(b"connection", Field::Connection), (b"keep-alive", Field::KeepAlive)],
+            12 => &[(b"content-type", Field::Kept)],
+            13 => &[(b"authorization", Field::Kept), (b"cache-control", Field::Kept)],
+            14 => &[(b"content-length", Field::ContentLength), (b"http2-settings", Field::HttpSettings)],
+            15 => &[(b"x-forwarded-for", Field::XForwardedFor)],
+            16 => &[
+                (b"proxy-connection", Field::ProxyConnection),
+                (b"x-forwarded-host", Field::XForwardedHost),
+                (b"content-encoding", Field::Kept),
+            ],
+            17 => &[
+                (b"transfer-encoding", Field::TransferEncoding),
+                (b"x-forwarded-proto", Field::XForwardedProto),
+            ],
+            _ => return Field::Other,
+        };
+        for (candidate, field) in candidates {
+            if name.eq_ignore_ascii_case(candidate) {
+                return *field;
+            }
+        }
+        Field::Other
+    }
+
+    /// Whether a trailer section may not have it (RFC 9110 §6.5.1): it frames, routes or authorises.
+    pub fn is_barred_from_trailers(self) -> bool {
+        !matches!(self, Field::Other | Field::Via)
+    }
+}
+
+/// The fields of one head, as httparse cut them, with what each is.
+pub struct Fields<'b> {
+    headers: &'b [httparse::Header<'b>],
+    kinds: [Field; FIELDS_MAX],
+    /// The bytes that all of them point into.
+    source: &'b [u8],
+}
+
+/// One field line.
+#[derive(Clone, Copy)]
+pub struct FieldLine<'b> {
+    /// What it is.
+    pub kind: Field,
+    /// Its name, a token.
+    pub name: &'b [u8],
+    /// Its value, without blanks around it.
+    pub value: &'b [u8],
+}
+
+impl<'b> Fields<'b> {
+    /// The field lines in their order.
+    pub fn iter(&self) -> impl Iterator<Item = FieldLine<'b>> + '_ {
+        self.headers.iter().zip(&self.kinds).map(|(header, kind)| FieldLine {
+            kind: *kind,
+            name: header.name.as_bytes(),
+            value: header.value,
+        })
+    }
+
+    /// Where in the head `part`, a name or value of it, begins.
+    pub fn offset(&self, part: &[u8]) -> usize {
+        (part.as_ptr() as usize).wrapping_sub(self.source.as_ptr() as usize)
+    }
+
+    /// The head that they are in.
+    pub fn source(&self) -> &'b [u8] {
+        self.source
+    }
+}
+
+/// A request head that may pass.
+pub struct Request<'b> {
+    /// Its method as it was written.
+    pub method_name: &'b [u8],
+    /// What of the method matters.
+    pub method: Method,
+    /// The target in origin-form, or `*`.
+    pub target: &'b [u8],
+    /// The authority of an absolute-form target: it wins over Host.
+    pub authority: Option<&'b [u8]>,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// How its content ends.
+    pub framing: Framing,
+    /// Whether the client would like to send another request.
+    pub keep_alive: bool,
+    /// Whether the client waits for a 100 before it sends content.
+    pub expects_continue: bool,
+    /// Whether it asks for an upgrade of the connection.
+    pub upgrade: bool,
+    /// Whether Connection names fields that have to be removed.
+    pub names_fields: bool,
+    /// Its fields.
+    pub fields: Fields<'b>,
+}
+
+/// A response head that may pass.
+pub struct Response<'b> {
+    /// Its status, 100 to 599.
+    pub status: u16,
+    /// The reason phrase as it came, perhaps empty.
+    pub reason: &'b [u8],
+    /// The version that the server speaks.
+    pub version: Version,
+    /// How its content ends.
+    pub framing: Framing,
+    /// Whether the server would take another request.
+    pub keep_alive: bool,
+    /// Whether Connection names fields that have to be removed.
+    pub names_fields: bool,
+    /// Its fields.
+    pub fields: Fields<'b>,
+}
+
+/// Room for httparse's cut: lent by the caller, so that nothing is allocated.
+pub type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX];
+
+/// Empty slots for one head.
+pub fn slots<'b>() -> Slots<'b> {
+    [const { MaybeUninit::uninit() }; FIELDS_MAX]
+}
+
+/// The end of the head that `bytes` begin with, behind its empty line, if it is there; the first
+/// `seen` bytes were searched before, in vain.
+pub fn find_end(bytes: &[u8], seen: usize) -> Option<usize> {
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+    let from = seen.saturating_sub(3);
+    FINDER.find(bytes.get(from..)?).map(|found| from + found + 4)
+}
+
+/// Bytes of empty lines before a request line, which are skipped (RFC 9112 §2.2).
+pub fn blank_lines(bytes: &[u8]) -> usize {
+    bytes.chunks_exact(2).take_while(|pair| pair == b"\r\n").count() * 2
+}
+
+/// Judges a request head that is not whole yet, so that nobody waits for the rest of what can not
+/// become right; the first `seen` bytes were judged before.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn begun(bytes: &[u8], seen: usize) -> Result<(), Refusal> {
+    for end in memchr::memchr_iter(b'\n', bytes.get(seen..).unwrap_or_default()) {
+        let end = seen + end;
+        if end == 0 || bytes.get(end - 1) != Some(&b'\r') {
+            return Err(Refusal::LineEnd);
+        }
+    }
+    if bytes.len() > HEAD_MAX {
+        let line_ends = memchr::memchr(b'\n', bytes).is_some_and(|end| end < TARGET_MAX);
+        return Err(if line_ends { Refusal::HeadTooLong } else { Refusal::TargetTooLong });
+    }
+    match memchr::memchr(b'\n', bytes) {
+        Some(end) if end >= seen => request_line(bytes.get(..=end).unwrap_or_default()),
+        _ => Ok(()),
+    }
+}
+
+/// Judges a whole request head: `head` ends behind its empty line.
+///
+/// # Errors
+/// The row of the table that it breaks.
+pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'b>, Refusal> {
+    if head.len() > HEAD_MAX {
+        return Err(begun(head, 0).err().unwrap_or(Refusal::HeadTooLong));
+    }
+    let mut parsed = httparse::Request::new(&mut []);
+    let outcome = parsed.parse_with_uninit_headers(head, slots);
+    if !matches!(outcome, Ok(httparse::Status::Complete(length)) if length == head.len()) {
+        request_line(first_line(head))?;
+        return Err(match outcome {
+            Err(error) => cut_failed(error),
+            Ok(_) => Refusal::LineEnd,
+        });
+    }
+    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+        return Err(Refusal::RequestLine);
+    };
+    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let fields = judge_lines(parsed.headers, head, first_line(head).len())?;
+    // httparse skips blank lines and runs of blanks that RFC 9112 §3 has no place for.
+    let line = method.len() + target.len() + b"  HTTP/1.1\r\n".len();
+    if line != first_line(head).len() {
+        return Err(Refusal::RequestLine);
+    }
+    let mut request = Request {
+        method_name: method.as_bytes(),
+        method: method_of(method.as_bytes()),
+        target: target.as_bytes(),
+        authority: None,
+        version,
+        framing: Framing::None,
+        keep_alive: version == Version::Http11,
+        expects_continue: false,
+        upgrade: false,
+        names_fields: false,
+        fields,
+    };
+    judge_target(&mut request)?;
+    judge_request_fields(&mut request)?;
+    Ok(request)
+}
+
+/// Judges a whole response head to a request of `method`: `head` ends behind its empty line.
+///
+/// # Errors
+/// The row of the table that it breaks.
+pub fn response<'b>(head: &'b [u8], method: Method, slots: &'b mut Slots<'b>) -> Result<Response<'b>, Refusal> {
+    if head.len() > HEAD_MAX {
+        return Err(Refusal::HeadTooLong);
+    }
+    let mut parsed = httparse::Response::new(&mut []);
+    let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, slots);
+    match outcome {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(Refusal::LineEnd),
+        Err(httparse::Error::Version | httparse::Error::Status) => return Err(Refusal::StatusLine),
+        Err(error) => return Err(cut_failed(error)),
+    }
+    let status = parsed.code.unwrap_or(0);
+    if !(100..600).contains(&status) || !head.starts_with(b"HTTP/1.") {
+        return Err(Refusal::StatusLine);
+    }
+    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let line = first_line(head);
+    let reason = line.get(13..line.len().saturating_sub(2)).unwrap_or_default();
+    let fields = judge_lines(parsed.headers, head, line.len())?;
+    let mut response = Response {
+        status,
+        reason,
+        version,
+        framing: Framing::None,
+        keep_alive: version == Version::Http11,
+        names_fields: false,
+        fields,
+    };
+    judge_response_fields(&mut response, method)?;
+    Ok(response)
+}
+
+/// The first line of `head`, with its line end.
+fn first_line(head: &[u8]) -> &[u8] {
+    match memchr::memchr(b'\n', head) {
+        Some(end) => head.get(..=end).unwrap_or_default(),
+        None => head,
+    }
+}
+
+/// What a failed cut of httparse means.
+fn cut_failed(error: httparse::Error) -> Refusal {
+    match error {
+        httparse::Error::HeaderName => Refusal::FieldName,
+        httparse::Error::HeaderValue => Refusal::FieldValue,
+        httparse::Error::NewLine => Refusal::LineEnd,
+        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
+        httparse::Error::Version => Refusal::Version,
+        httparse::Error::Token | httparse::Error::Status => Refusal::RequestLine,
+    }
+}
+
+/// Judges a request line on its own, CR LF included: the first thing that can be wrong.
+fn request_line(line: &[u8]) -> Result<(), Refusal> {
+    let line = line.strip_suffix(b"\r\n").ok_or(Refusal::LineEnd)?;
+    let mut words = line.splitn(3, |byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next()) else {
+        return Err(Refusal::RequestLine);
+    };
+    if !is_token(method) {
+        return Err(Refusal::RequestLine);
+    }
+    if target.len() > TARGET_MAX {
+        return Err(Refusal::TargetTooLong);
+    }
+    match version {
+        b"HTTP/1.1" | b"HTTP/1.0" => {}
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            return Err(Refusal::Version);
+        }
+        _ => return Err(Refusal::RequestLine),
+    }
+    if target.is_empty() || !TARGET.has_all(target) {
+        return Err(Refusal::Target);
+    }
+    Ok(())
+}
+
+/// Judges the field lines: each begins where the one before ended in CR LF, and its name is a token.
+fn judge_lines<'b>(
+    headers: &'b [httparse::Header<'b>],
+    head: &'b [u8],
+    first_line: usize,
+) -> Result<Fields<'b>, Refusal> {
+    let mut fields = Fields { headers, kinds: [Field::Other; FIELDS_MAX], source: head };
+    let mut line_start = first_line;
+    if !head.get(..first_line).is_some_and(|line| line.ends_with(b"\r\n")) {
+        return Err(Refusal::LineEnd);
+    }
+    for (header, kind) in headers.iter().zip(&mut fields.kinds) {
+        let name = header.name.as_bytes();
+        let start = (name.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
+        if start != line_start || name.is_empty() {
+            return Err(Refusal::FieldName);
+        }
+        *kind = Field::of(name);
+        // Behind the value may come blanks, then nothing but CR LF. An empty value points to where
+        // httparse stopped, so the search starts behind the colon.
+        let value = if header.value.is_empty() {
+            start + name.len() + 1
+        } else {
+            (header.value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize) + header.value.len()
+        };
+        let mut behind = head.get(value..).unwrap_or_default();
+        while let [b' ' | b'\t', rest @ ..] = behind {
+            behind = rest;
+        }
+        match behind {
+            [b'\r', b'\n', rest @ ..] => line_start = head.len() - rest.len(),
+            _ => return Err(Refusal::LineEnd),
+        }
+    }
+    // The empty line, and nothing behind it.
+    if head.get(line_start..) != Some(b"\r\n") {
+        return Err(Refusal::LineEnd);
+    }
+    Ok(fields)
+}
+
+fn method_of(name: &[u8]) -> Method {
+    match name {
+        b"HEAD" => Method::Head,
+        b"GET" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE" => Method::Idempotent,
+        _ => Method::Other,
+    }
+}
+
+/// Judges the target's form (RFC 9112 §3.2) and takes an absolute one apart.
+fn judge_target(request: &mut Request<'_>) -> Result<(), Refusal> {
+    if request.method_name == b"CONNECT" {
+        return Err(Refusal::Connect);
+    }
+    let target = request.target;
+    if target.len() > TARGET_MAX {
+        return Err(Refusal::TargetTooLong);
+    }
+    if !TARGET.has_all(target) {
+        return Err(Refusal::Target);
+    }
+    if target.starts_with(b"/") || (target == b"*" && request.method_name == b"OPTIONS") {
+        return Ok(());
+    }
+    let scheme_end = memchr::memmem::find(target, b"://").ok_or(Refusal::Target)?;
+    let (scheme, rest) = target.split_at(scheme_end);
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(Refusal::Target);
+    }
+    let rest = rest.get(3..).unwrap_or_default();
+    let path = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(path);
+    if authority.is_empty() || !is_host(authority) {
+        return Err(Refusal::Target);
+    }
+    request.authority = Some(authority);
+    // `rewrite` puts the slash before a path that is empty or only a query.
+    request.target = path;
+    Ok(())
+}
+
+/// What the framing fields of a head said, before it is decided what they mean together.
+#[derive(Default)]
+struct Framings {
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Framings {
+    /// Takes one Content-Length in.
+    fn length(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        let length = decimal(value).ok_or(Refusal::ContentLength)?;
+        if self.length.replace(length).is_some() {
+            return Err(Refusal::TwoLengths);
+        }
+        Ok(())
+    }
+
+    /// Takes one Transfer-Encoding in.
+    fn encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if self.chunked {
+            return Err(Refusal::TwoEncodings);
+        }
+        if value.eq_ignore_ascii_case(b"chunked") {
+            self.chunked = true;
+            return Ok(());
+        }
+        let known = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity");
+        let is_unknown = list(value).any(|coding| is_token(coding) && !known(coding));
+        Err(if is_unknown { Refusal::EncodingUnknown } else { Refusal::Encoding })
+    }
+
+    /// What they mean together; none: no field frames the content.
+    fn agree(&self, version: Version) -> Result<Option<Framing>, Refusal> {
+        match (self.chunked, self.length) {
+            (true, Some(_)) => Err(Refusal::LengthAndEncoding),
+            (true, None) if version == Version::Http10 => Err(Refusal::EncodingIn10),
+            (true, None) => Ok(Some(Framing::Chunked)),
+            (false, Some(0)) => Ok(Some(Framing::None)),
+            (false, Some(length)) => Ok(Some(Framing::Length(length))),
+            (false, None) => Ok(None),
+        }
+    }
+}
+
+/// What the Connection fields of a head said.
+#[derive(Default)]
+struct Options {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    names_fields: bool,
+}
+
+impl Options {
+    fn take(&mut self, value: &[u8]) {
+        for option in list(value) {
+            match option.len() {
+                5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+                _ => self.names_fields = true,
+            }
+        }
+    }
+
+    /// Whether the connection goes on behind this message (RFC 9112 §9.3).
+    fn persists(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+}
+
+fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
+    let mut framings = Framings::default();
+    let mut options = Options::default();
+    let mut has_host = false;
+    let mut has_upgrade = false;
+    for line in request.fields.iter() {
+        match line.kind {
+            Field::ContentLength => framings.length(line.value)?,
+            Field::TransferEncoding => framings.encoding(line.value)?,
+            Field::Connection => options.take(line.value),
+            Field::Host if has_host => return Err(Refusal::TwoHosts),
+            Field::Host if !is_host(line.value) => return Err(Refusal::Host),
+            Field::Host => has_host = true,
+            Field::Upgrade => has_upgrade = true,
+            Field::Expect if line.value.eq_ignore_ascii_case(b"100-continue") => {
+                request.expects_continue = request.version == Version::Http11;
+            }
+            Field::Expect => return Err(Refusal::Expectation),
+            _ => {}
+        }
+    }
+    if !has_host && request.version == Version::Http11 {
+        return Err(Refusal::NoHost);
+    }
+    request.framing = framings.agree(request.version)?.unwrap_or(Framing::None);
+    request.keep_alive = options.persists(request.version);
+    request.names_fields = options.names_fields;
+    // An upgrade of a request with content would leave open where the new protocol begins.
+    request.upgrade = options.upgrade
+        && has_upgrade
+        && request.version == Version::Http11
+        && request.framing == Framing::None;
+    Ok(())
+}
+
+fn judge_response_fields(response: &mut Response<'_>, method: Method) -> Result<(), Refusal> {
+    let mut framings = Framings::default();
+    let mut options = Options::default();
+    for line in response.fields.iter() {
+        match line.kind {
+            Field::ContentLength => framings.length(line.value)?,
+            Field::TransferEncoding => framings.encoding(line.value)?,
+            Field::Connection => options.take(line.value),
+            _ => {}
+        }
+    }
+    response.keep_alive = options.persists(response.version);
+    response.names_fields = options.names_fields;
+    let framed = framings.agree(response.version)?;
+    // RFC 9112 §6.3: these have no content, whatever their fields say.
+    response.framing = match response.status {
+        100..=199 | 204 | 304 => Framing::None,
+        _ if method == Method::Head => Framing::None,
+        _ => framed.unwrap_or(Framing::UntilClose),
+    };
+    Ok(())
+}
+
+/// Whether one of the Connection fields among `fields` names `name`.
+pub fn is_named_by_connection(fields: &Fields<'_>, name: &[u8]) -> bool {
+    fields
+        .iter()
+        .filter(|line| line.kind == Field::Connection)
+        .flat_map(|line| grammar::list(line.value))
+        .any(|option| option.eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,252 @@
+//! The real network: mio's poll, TCP and unix sockets, and the process's signals.
+//!
+//! Sets the options of sockets and turns mio's events into ours. Knows nothing of what is sent.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::{Events, Interest, Poll};
+use signal_hook_mio::v1_0::Signals;
+use socket2::{Domain, Type};
+
+use super::{Event, Net, Owner, Ready, Signal, Socket, Time, Token};
+use crate::config::Address;
+
+/// Events that one poll takes from the kernel at most; the rest comes with the next.
+const EVENTS_MAX: usize = 1024;
+/// Connections that the kernel holds while nobody accepts (it may hold fewer: somaxconn).
+const BACKLOG: i32 = 4096;
+/// The signals' token: an owner that no socket of ours has.
+const SIGNALS: mio::Token = mio::Token(usize::MAX);
+/// The signals that end the process, by the numbers that every unix gives them: INT and TERM.
+const STOP_SIGNALS: [i32; 2] = [2, 15];
+
+/// The network of this machine.
+pub struct MioNet {
+    poll: Poll,
+    events: Events,
+    listener: Option<Listener>,
+    signals: Option<Signals>,
+    stops: u32,
+    began: Instant,
+}
+
+/// A connected stream of this machine.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP over IPv4 or IPv6.
+    Tcp(TcpStream),
+    /// A unix-domain stream.
+    Unix(UnixStream),
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, std::path::PathBuf),
+}
+
+impl MioNet {
+    /// A network without a listener: it connects, and accepts nothing.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn new() -> io::Result<MioNet> {
+        Ok(MioNet {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_MAX),
+            listener: None,
+            signals: None,
+            stops: 0,
+            began: Instant::now(),
+        })
+    }
+
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    /// Those of the operating system: the address is taken, not ours, or not allowed.
+    pub fn listen(&mut self, address: &Address) -> io::Result<()> {
+        let token = mio_token(Token::new(Owner::Listener, 0, 0));
+        let registry = self.poll.registry();
+        self.listener = Some(match address {
+            Address::Tcp(address) => {
+                let mut listener = listen_tcp(*address)?;
+                registry.register(&mut listener, token, Interest::READABLE)?;
+                Listener::Tcp(listener)
+            }
+            Address::Unix(path) => {
+                remove_stale_socket(path)?;
+                let mut listener = UnixListener::bind(path)?;
+                registry.register(&mut listener, token, Interest::READABLE)?;
+                Listener::Unix(listener, path.clone())
+            }
+        });
+        Ok(())
+    }
+
+    /// Hears of TERM and INT from now on, instead of being ended by them.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn hear_signals(&mut self) -> io::Result<()> {
+        let mut signals = Signals::new(STOP_SIGNALS)?;
+        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// The address that the listener really has: the port is the one that the system chose for 0.
+    pub fn listening(&self) -> Option<Address> {
+        match self.listener.as_ref()? {
+            Listener::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
+            Listener::Unix(_, path) => Some(Address::Unix(path.clone())),
+        }
+    }
+}
+
+impl Net for MioNet {
+    type Socket = Stream;
+
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for event in &self.events {
+            if event.token() == SIGNALS {
+                if let Some(signals) = &mut self.signals {
+                    self.stops += signals.pending().count() as u32;
+                }
+                continue;
+            }
+            let mut ready = Ready::NONE;
+            for (is, what) in [
+                (event.is_readable(), Ready::READABLE),
+                (event.is_writable(), Ready::WRITABLE),
+                (event.is_read_closed(), Ready::PEER_CLOSED),
+                (event.is_error() || event.is_write_closed(), Ready::HUNG_UP),
+            ] {
+                if is {
+                    ready.add(what);
+                }
+            }
+            events.push(Event { token: Token::from_bits(event.token().0 as u64), ready });
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match &self.listener {
+            Some(Listener::Tcp(listener)) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Stream::Tcp(stream), Some(peer)))
+            }
+            Some(Listener::Unix(listener, _)) => Ok((Stream::Unix(listener.accept()?.0), None)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn close_listener(&mut self) {
+        if let Some(Listener::Unix(_, path)) = self.listener.take() {
+            // Whoever finds the path now gets "no such file" instead of a refusal; either will do.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn connect(&mut self, address: &Address) -> io::Result<Stream> {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
+        }
+    }
+
+    fn watch(&mut self, socket: &mut Stream, token: Token) -> io::Result<()> {
+        let registry = self.poll.registry();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match socket {
+            Stream::Tcp(stream) => registry.register(stream, mio_token(token), both),
+            Stream::Unix(stream) => registry.register(stream, mio_token(token), both),
+        }
+    }
+
+    fn signal(&mut self) -> Option<Signal> {
+        self.stops = self.stops.checked_sub(1)?;
+        Some(Signal::Stop)
+    }
+}
+
+impl Socket for Stream {
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn connected(&mut self) -> io::Result<()> {
+        let (error, peer) = match self {
+            Stream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Stream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+        };
+        match error {
+            Some(error) => Err(error),
+            None => peer.map_err(|_| io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+fn mio_token(token: Token) -> mio::Token {
+    const { assert!(usize::BITS == 64, "a token needs 64 bits") };
+    mio::Token(token.bits() as usize)
+}
+
+/// A listener whose connections inherit TCP_NODELAY, with a deep backlog.
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A port that an earlier process left in TIME_WAIT can be taken again at once.
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Removes a socket file at which nobody listens any more; whatever else is there stays.
+fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket {
+        let refused = std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if refused {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# End-to-end tests of the real binary with real peers: curl, Python's http.client, the built-in
+# origin, nginx, and small misbehaving servers of our own.
+#
+#   tests/peers/run.sh [WORD...]     only tests whose name contains one of the words, if any
+#
+# BESTGUESS_BIN            the binary to test; without it the release build is made and tested
+# BESTGUESS_TESTS_QUICK    set: leave out the tests that move gigabytes
+#
+# What is missing of curl, python3 and nginx is installed from Debian's packages (as root, or by
+# sudo without a password). The last line is "N passed, N failed"; the exit code is 0 when none failed.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+PATH=$PATH:/usr/sbin:/sbin
+guard=/usr/sbin/policy-rc.d
+guarded=no
+
+fail() {
+    echo "tests/peers: $*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+remove_guard() {
+    if [ "$guarded" = yes ]; then
+        as_root rm -f "$guard"
+        guarded=no
+    fi
+}
+trap remove_guard EXIT
+
+# A package must not start a service of its own on this machine: policy-rc.d forbids it meanwhile.
+install_packages() {
+    command -v apt-get >/dev/null || fail "missing: $*. There is no apt-get here to install them with."
+    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+        fail "missing: $*. Install them (apt-get install $*), or run this as root."
+    fi
+    if [ ! -e "$guard" ]; then
+        guarded=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$guard" >/dev/null
+        as_root chmod 755 "$guard"
+    fi
+    as_root apt-get update -qq >&2 || echo "tests/peers: apt-get update failed; trying with the lists at hand" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 ||
+        fail "apt-get could not install: $*"
+    remove_guard
+}
+
+missing=()
+command -v curl >/dev/null || missing+=(curl)
+command -v python3 >/dev/null || missing+=(python3)
+command -v nginx >/dev/null || missing+=(nginx-light)
+if [ ${#missing[@]} -gt 0 ]; then
+    install_packages "${missing[@]}"
+fi
+for tool in curl python3 nginx; do
+    command -v "$tool" >/dev/null || fail "$tool is still missing after the installation"
+done
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
+    fail "python3 is $(python3 --version 2>&1): 3.9 or later is needed"
+
+if [ -z "${BESTGUESS_BIN:-}" ]; then
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust, or set BESTGUESS_BIN to a built binary"
+    (cd "$root" && cargo build --release >&2) || fail "the release build failed"
+    BESTGUESS_BIN=${CARGO_TARGET_DIR:-$root/target}/release/bestguess
+fi
+[ -x "$BESTGUESS_BIN" ] || fail "not an executable: $BESTGUESS_BIN"
+BESTGUESS_BIN=$(cd "$(dirname "$BESTGUESS_BIN")" && pwd)/$(basename "$BESTGUESS_BIN")
+export BESTGUESS_BIN
+
+export PYTHONDONTWRITEBYTECODE=1
+# Both limits of open files, as far as they go: one test wants ten thousand clients.
+ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+python3 "$here/run.py" "$@"
