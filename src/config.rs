@@ -96,6 +96,8 @@ pub struct Timeouts {
     pub client: Duration,
     /// A kept-alive client may be silent between two requests for this long.
     pub idle: Duration,
+    /// An upgraded connection may be silent for this long.
+    pub tunnel: Duration,
     /// A request may wait in the queue for this long.
     pub queue: Duration,
     /// After the first stop signal, what runs may take this long to finish.
@@ -159,6 +161,7 @@ impl Default for Timeouts {
             response: Duration::from_secs(60),
             client: Duration::from_secs(30),
             idle: Duration::from_secs(75),
+            tunnel: Duration::from_secs(3600),
             queue: Duration::from_secs(30),
             drain: Duration::from_secs(30),
         }

@@ -137,6 +137,8 @@ impl<S: Socket> Conn<S> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.ready.remove(Ready::WRITABLE);
+                    // What came before the break may still be there to be read.
+                    self.ready.add(Ready::READABLE);
                     return Flushed::Broken(error.kind());
                 }
             }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::config::Address;
 
@@ -197,6 +197,9 @@ pub trait Net {
 
     /// This moment. Never goes back.
     fn now(&self) -> Time;
+
+    /// This moment for people, for `Date` fields. May go back.
+    fn date(&self) -> SystemTime;
 
     /// Waits until something is ready, a signal came or `timeout` is over (none: as long as it
     /// takes) and appends what happened to `events`.

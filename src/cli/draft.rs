@@ -1,0 +1,114 @@
+//! What the options have said so far, and how their values are stored.
+
+use super::Origin;
+use super::value::{self, Expected};
+use crate::config::{Address, CheckMode, Config, LogTarget, Policy};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// A text that was asked for instead of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Help,
+    Version,
+}
+
+/// What the options have said so far; addresses come afterwards.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) origin: Origin,
+    pub(super) test: bool,
+    pub(super) answer: Option<Answer>,
+    pub(super) verbose: i8,
+    pub(super) quiet: i8,
+}
+
+impl Draft {
+    /// All defaults, with no address yet.
+    pub(super) fn new() -> Draft {
+        let nowhere = Address::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        Draft {
+            config: Config::new(nowhere.clone(), Vec::new()),
+            origin: Origin {
+                listen: nowhere,
+                dir: None,
+                name: None,
+                delay: Duration::ZERO,
+                load: 0,
+                errors: 0,
+                fixed_report: false,
+            },
+            test: false,
+            answer: None,
+            verbose: 0,
+            quiet: 0,
+        }
+    }
+}
+
+/// Stores a value that was found good.
+pub(super) fn put<T>(place: &mut T, value: Result<T, Expected>) -> Result<(), Expected> {
+    *place = value?;
+    Ok(())
+}
+
+/// `--check`
+pub(super) fn check_mode(draft: &mut Draft, text: &str) -> Result<(), Expected> {
+    draft.config.check.mode = match text {
+        "report" => CheckMode::Report,
+        "http" => CheckMode::Http,
+        "tcp" => CheckMode::Tcp,
+        "off" => CheckMode::Off,
+        _ => return Err("a known mode".to_owned()),
+    };
+    Ok(())
+}
+
+/// `--policy`
+pub(super) fn policy(draft: &mut Draft, text: &str) -> Result<(), Expected> {
+    draft.config.policy = match text {
+        "best-guess" => Policy::BestGuess,
+        "least-load" => Policy::LeastLoad,
+        "round-robin" => Policy::RoundRobin,
+        "least-conn" => Policy::LeastConn,
+        "random" => Policy::Random,
+        _ => return Err("a known policy".to_owned()),
+    };
+    Ok(())
+}
+
+/// `--access-log`
+pub(super) fn access_log(draft: &mut Draft, text: &str) -> Result<(), Expected> {
+    draft.config.access_log = Some(match text {
+        "-" => LogTarget::Stdout,
+        _ => LogTarget::File(value::path(text)?),
+    });
+    Ok(())
+}
+
+/// The first text that is asked for is given.
+pub(super) fn answer(draft: &mut Draft, answer: Answer) -> Result<(), Expected> {
+    draft.answer = draft.answer.or(Some(answer));
+    Ok(())
+}
+
+/// Counts a repeatable flag; no number of repetitions overflows.
+pub(super) fn count(place: &mut i8, text: &str) -> Result<(), Expected> {
+    *place = place.saturating_add(value::times(text)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counting_a_flag_never_overflows() {
+        let mut verbose = 0;
+        for _ in 0..1000 {
+            count(&mut verbose, "2").unwrap();
+        }
+        assert_eq!(verbose, i8::MAX);
+    }
+}

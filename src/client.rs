@@ -1,0 +1,362 @@
+//! One client, and the task that it has given: its exchange with the bytes that go with it.
+//!
+//! Reads heads and lets a client that was turned away read why. The pumping of content is `pair`'s.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::buffer::{Block, Pool};
+use crate::config::Config;
+use crate::conn::{Conn, Filled};
+use crate::deadline::Alarm;
+use crate::exchange::{Exchange, RequestState, Waiting};
+use crate::http::head::{self, HEAD_MAX, Refusal};
+use crate::http::rewrite::{self, Forwarding};
+use crate::net::{Socket, Time};
+
+/// What one receive takes at most while a head is awaited, in bytes.
+const HEAD_READ: usize = 16 << 10;
+/// What is read and thrown away of a client that was turned away, in bytes.
+const LINGER_BYTES: u32 = 1 << 20;
+/// What one turn throws away of it at most, in receives.
+const LINGER_READS: u32 = 4;
+
+/// A connection accepted from the listener.
+#[derive(Debug)]
+pub struct Client<S> {
+    /// Its socket.
+    pub conn: Conn<S>,
+    /// What it is doing.
+    pub state: ClientState,
+    /// Its deadline; what it is doing gives the meaning.
+    pub alarm: Alarm,
+    /// Its address; none on a unix socket.
+    pub peer: Option<SocketAddr>,
+}
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientState {
+    /// Nothing: it holds no pair, no link and no buffer.
+    Idle,
+    /// It has given the task with this key.
+    Busy(usize),
+    /// It was turned away and may read why; so many bytes of what it still sends are thrown away.
+    Lingering(u32),
+    /// It is to be reaped.
+    Dead,
+}
+
+/// An exchange with all the bytes that must outlive the turn.
+#[derive(Debug)]
+pub struct Task {
+    /// The client that gave it.
+    pub client: usize,
+    /// The link that carries it.
+    pub link: Option<usize>,
+    /// Its place: in the queue, or among the N.
+    pub place: Place,
+    /// How far it got.
+    pub exchange: Exchange,
+    /// Bytes from the client that nobody has looked at: an unfinished head, pipelined requests.
+    pub inbound: Option<Block>,
+    /// How many bytes of `inbound` were searched for the head's end.
+    pub searched: usize,
+    /// The request as it goes to the server: as far as it is not sent, or all of it while it is
+    /// whole.
+    pub request: Option<Block>,
+    /// How much of `request` is sent.
+    pub sent: usize,
+    /// A response head that is not whole.
+    pub heard: Option<Block>,
+    /// What the client has still to take of the response.
+    pub answer: Option<Block>,
+    /// Whether the server sent bytes behind its response.
+    pub has_rest: bool,
+    /// Who it waits for.
+    pub waiting: Waiting,
+    /// Whether a byte moved since the deadline was set.
+    pub has_moved: bool,
+    /// The servers that failed it.
+    pub tried: Vec<u16>,
+    /// Whether a pooled link proved stale, so that the next one has to be new.
+    pub wants_new_link: bool,
+    /// Whether a server took it and broke off before it answered.
+    pub met_broken_server: bool,
+    /// When the server was last given it.
+    pub dispatched: Time,
+    /// The status that the client got, 0 before that.
+    pub status: u16,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Its request is not ready to be sent.
+    None,
+    /// It waits, with this ticket.
+    Queued(u64),
+    /// It is one of the N.
+    Held,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing more can be done until an edge or a deadline.
+    Wait,
+    /// There is more to do, but others are to have their turn.
+    Yield,
+    /// The request is ready to be sent: a server has to be chosen.
+    Choose,
+    /// The response has been passed on.
+    Finished,
+    /// It can not go on.
+    Failed(Fault),
+}
+
+/// Why an exchange can not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The request breaks a rule.
+    Request(Refusal),
+    /// The response breaks a rule.
+    Response(Refusal),
+    /// The link ended in good order (none) or broke.
+    Link(Option<std::io::ErrorKind>),
+    /// The client has left.
+    ClientGone,
+}
+
+/// What a turn lends to each step: memory that nobody keeps, the pool, and the time.
+#[derive(Debug)]
+pub struct Tools {
+    /// Bytes are read here, judged in place, and sent from here.
+    pub scratch: Box<[u8]>,
+    /// Heads are written here.
+    pub head: Vec<u8>,
+    /// The blocks.
+    pub pool: Pool,
+    /// The time of this turn.
+    pub now: Time,
+    /// Whether the process is about to end.
+    pub is_draining: bool,
+    /// The Host of requests without one.
+    pub host_default: String,
+}
+
+impl Task {
+    /// The task of `client`, before its first byte.
+    pub fn new(client: usize, now: Time) -> Task {
+        Task {
+            client,
+            link: None,
+            place: Place::None,
+            exchange: Exchange::default(),
+            inbound: None,
+            searched: 0,
+            request: None,
+            sent: 0,
+            heard: None,
+            answer: None,
+            has_rest: false,
+            waiting: Waiting::Head,
+            has_moved: true,
+            tried: Vec::new(),
+            wants_new_link: false,
+            met_broken_server: false,
+            dispatched: now,
+            status: 0,
+        }
+    }
+
+    /// Gives all its blocks back.
+    pub fn release(&mut self, pool: &mut Pool) {
+        for place in [&mut self.inbound, &mut self.request, &mut self.heard, &mut self.answer] {
+            pool.give_from(place);
+        }
+    }
+
+    /// Nothing will be sent again: what was sent of the request need not be kept.
+    pub fn drop_sent(&mut self, pool: &mut Pool) {
+        self.exchange.is_whole = false;
+        if let Some(block) = &mut self.request {
+            block.consume(self.sent);
+            self.sent = 0;
+            if block.is_empty() {
+                pool.give_from(&mut self.request);
+            }
+        }
+    }
+
+    /// The next request of the same client: what it has sent already stays.
+    pub fn renew(&mut self, tools: &mut Tools) {
+        let inbound = self.inbound.take();
+        self.release(&mut tools.pool);
+        *self = Task { inbound, ..Task::new(self.client, tools.now) };
+    }
+}
+
+impl<S: Socket> Client<S> {
+    /// A client that was just accepted.
+    pub fn new(conn: Conn<S>, peer: Option<SocketAddr>) -> Client<S> {
+        Client { conn, state: ClientState::Idle, alarm: Alarm::default(), peer }
+    }
+
+    /// Whether it can be read from no more and has nothing left to say.
+    pub fn has_left(&self) -> bool {
+        self.conn.is_hung_up() || self.conn.is_peer_closed()
+    }
+
+    /// Reads until a request head is whole and judged, and with it what came of its content.
+    /// `Choose`: `task` can be sent; `Failed(ClientGone)` if the client ended before that.
+    pub fn read_head(&mut self, task: &mut Task, tools: &mut Tools, config: &Config) -> Next {
+        let peer = self.peer.map(|peer| peer.ip());
+        // What came behind the request before is looked at first.
+        if task.inbound.as_ref().is_some_and(|block| block.len() > task.searched)
+            && let Some(next) = judge_inbound(task, peer, tools, config)
+        {
+            return next;
+        }
+        while self.conn.is_readable() {
+            let room = tools.scratch.get_mut(..HEAD_READ).unwrap_or_default();
+            let count = match self.conn.fill(room) {
+                Filled::Some(count) => count,
+                Filled::Blocked => return Next::Wait,
+                Filled::End | Filled::Broken => return Next::Failed(Fault::ClientGone),
+            };
+            if task.inbound.is_some() {
+                let bytes = tools.scratch.get(..count).unwrap_or_default();
+                if !tools.pool.append(&mut task.inbound, bytes) {
+                    return Next::Failed(Fault::Request(Refusal::HeadTooLong));
+                }
+                if let Some(next) = judge_inbound(task, peer, tools, config) {
+                    return next;
+                }
+                continue;
+            }
+            let Tools { scratch, head, pool, host_default, .. } = &mut *tools;
+            let bytes = scratch.get_mut(..count).unwrap_or_default();
+            let forwarding = forwarding(peer, host_default, config);
+            let used = match judge(bytes, 0, task, head, &forwarding) {
+                Ok(used) => used,
+                Err(refusal) => return Next::Failed(Fault::Request(refusal)),
+            };
+            let rest = bytes.get(used.unwrap_or(0)..).unwrap_or_default();
+            if !rest.is_empty() && !pool.append(&mut task.inbound, rest) {
+                return Next::Failed(Fault::Request(Refusal::HeadTooLong));
+            }
+            match used {
+                Some(_) => return keep_request(task, tools),
+                None => task.searched = count,
+            }
+        }
+        Next::Wait
+    }
+
+    /// Reads and throws away what a client still sends that was turned away.
+    pub fn linger(&mut self, tools: &mut Tools) -> Next {
+        let ClientState::Lingering(left) = &mut self.state else { return Next::Wait };
+        for _ in 0..LINGER_READS {
+            if !self.conn.is_readable() {
+                return Next::Wait;
+            }
+            match self.conn.fill(&mut tools.scratch) {
+                Filled::Some(count) => {
+                    *left = left.saturating_sub(count as u32);
+                    if *left == 0 {
+                        return Next::Failed(Fault::ClientGone);
+                    }
+                }
+                Filled::Blocked => return Next::Wait,
+                Filled::End | Filled::Broken => return Next::Failed(Fault::ClientGone),
+            }
+        }
+        Next::Yield
+    }
+
+    /// From now on it only lingers, for `LINGER` at most.
+    pub fn start_to_linger(&mut self) {
+        self.conn.shutdown_write();
+        self.state = ClientState::Lingering(LINGER_BYTES);
+    }
+}
+
+/// How long a client that was turned away may take to read why.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+fn forwarding<'c>(peer: Option<IpAddr>, host_default: &'c str, config: &Config) -> Forwarding<'c> {
+    Forwarding { peer, host_default, trust: config.trust_forwarded, forwarded: config.forwarded }
+}
+
+/// Judges what is in the task's inbound block; none: the head is not whole.
+fn judge_inbound(task: &mut Task, peer: Option<IpAddr>, tools: &mut Tools, config: &Config) -> Option<Next> {
+    let mut block = task.inbound.take()?;
+    let forwarding = forwarding(peer, &tools.host_default, config);
+    let searched = task.searched;
+    match judge(block.filled_mut(), searched, task, &mut tools.head, &forwarding) {
+        Ok(None) => {
+            task.searched = block.len();
+            task.inbound = Some(block);
+            None
+        }
+        Ok(Some(used)) => {
+            task.searched = 0;
+            block.consume(used);
+            if block.is_empty() {
+                tools.pool.give(block);
+            } else {
+                task.inbound = Some(block);
+            }
+            Some(keep_request(task, tools))
+        }
+        Err(refusal) => {
+            tools.pool.give(block);
+            Some(Next::Failed(Fault::Request(refusal)))
+        }
+    }
+}
+
+/// Judges a head and what came of its content, and writes the request as it goes on to `out`. Tells
+/// how many of `bytes` belong to the request so far; none: the head is not whole.
+fn judge(
+    bytes: &mut [u8],
+    searched: usize,
+    task: &mut Task,
+    out: &mut Vec<u8>,
+    forwarding: &Forwarding<'_>,
+) -> Result<Option<usize>, Refusal> {
+    let blank = head::blank_lines(bytes);
+    let (_, bytes) = bytes.split_at_mut(blank);
+    let searched = searched.saturating_sub(blank);
+    let Some(end) = head::find_end(bytes, searched) else {
+        head::begun(bytes, searched)?;
+        return if blank > HEAD_MAX { Err(Refusal::HeadTooLong) } else { Ok(None) };
+    };
+    let (head_bytes, content) = bytes.split_at_mut(end);
+    let mut slots = head::slots();
+    let request = head::request(head_bytes, &mut slots)?;
+    out.clear();
+    rewrite::request(out, &request, forwarding);
+    task.exchange.ask(&request);
+    let mut used = blank + end;
+    if let RequestState::Content(meter) = &mut task.exchange.request {
+        let passed = meter.pass(content)?;
+        used += passed.read;
+        out.extend_from_slice(content.get(..passed.kept).unwrap_or_default());
+        if meter.is_done() {
+            task.exchange.request = RequestState::Complete;
+        }
+    }
+    Ok(Some(used))
+}
+
+/// Puts the request that was just written into its block: it may have to wait, or be sent again.
+fn keep_request(task: &mut Task, tools: &mut Tools) -> Next {
+    task.sent = 0;
+    if tools.pool.append(&mut task.request, &tools.head) {
+        Next::Choose
+    } else {
+        Next::Failed(Fault::Request(Refusal::HeadTooLong))
+    }
+}

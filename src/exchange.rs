@@ -1,0 +1,292 @@
+//! One request and its response: how far each got, and what follows from that.
+//!
+//! Pure decisions, no bytes and no sockets: may it go to another server, who keeps the connection,
+//! what does a fault mean to the client. `table` in the tests prints every state against every
+//! event and is compared with a committed snapshot.
+
+use crate::http::body::{Framing, Keep, Meter};
+use crate::http::head::{Method, Refusal, Request, Response, Version};
+
+/// Interim responses that one exchange may bring.
+const INTERIMS_MAX: u8 = 16;
+
+/// The state of one exchange.
+#[derive(Debug)]
+pub struct Exchange {
+    /// How far the request was read from the client.
+    pub request: RequestState,
+    /// How far the response was read from the server.
+    pub response: ResponseState,
+    /// What of the method matters.
+    pub method: Method,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// Whether any byte of the request may have reached the server it is paired with.
+    pub is_sent: bool,
+    /// Whether all that was read of the request is still there, to be sent again.
+    pub is_whole: bool,
+    /// Whether an upgrade was asked for.
+    upgrade: bool,
+    /// Whether the client connection may go on behind the response.
+    keep_client: bool,
+    /// Whether the link may go on behind the response.
+    keep_link: bool,
+    interims: u8,
+}
+
+/// How far a request was read.
+#[derive(Debug)]
+pub enum RequestState {
+    /// Its head is not whole.
+    Head,
+    /// Its head is judged, its content is under way.
+    Content(Meter),
+    /// All of it was read.
+    Complete,
+}
+
+/// How far a response was read.
+#[derive(Debug)]
+pub enum ResponseState {
+    /// Its final head is not whole.
+    Awaited,
+    /// Its final head is judged, its content is under way.
+    Content(Meter),
+    /// All of it was read.
+    Complete,
+    /// There is none: both connections speak another protocol now.
+    Tunnel {
+        /// From the client to the server.
+        up: Half,
+        /// From the server to the client.
+        down: Half,
+    },
+}
+
+/// One direction of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// Bytes may come.
+    Open,
+    /// The sender has ended its stream; the receiver has not been told yet.
+    Ended,
+    /// The receiver has been told.
+    Shut,
+}
+
+/// What a response head brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// An interim response; the final one is to come.
+    Interim,
+    /// The final response.
+    Final,
+    /// The switch to another protocol.
+    Switch,
+}
+
+/// What to do when a link is lost in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Guess again: nothing is lost.
+    Again,
+    /// Tell the client: 502.
+    Reply,
+    /// Cut the client's connection: the response has begun and can not be finished.
+    Cut,
+    /// This was the end of the response.
+    End,
+}
+
+/// What to do when a deadline is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    /// The client was too slow with its request: 408.
+    SlowClient,
+    /// No connection to the server came about: guess again.
+    NoConnection,
+    /// The server did not answer: 504.
+    NoResponse,
+    /// The queue was too long: 503.
+    NoPlace,
+    /// Too late for any reply: cut.
+    Cut,
+}
+
+/// Who the pair waits for when nothing moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// For the rest of the client's head.
+    Head,
+    /// For a place.
+    Place,
+    /// For the connection to the server.
+    Connection,
+    /// For the client's content.
+    Content,
+    /// For the server: to take the request, to begin the response or to go on with it.
+    Server,
+    /// For the client to read.
+    Reader,
+    /// For either side of a tunnel.
+    Tunnel,
+}
+
+/// What becomes of both connections behind a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Whether the link may serve again.
+    pub keep_link: bool,
+    /// What becomes of the client.
+    pub client: After,
+}
+
+/// What becomes of a client behind a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// It may send its next request.
+    Next,
+    /// Its connection ends.
+    Close,
+    /// Its connection ends once it had time to read the response: it is still sending.
+    Linger,
+}
+
+impl Default for Exchange {
+    fn default() -> Exchange {
+        Exchange {
+            request: RequestState::Head,
+            response: ResponseState::Awaited,
+            method: Method::Other,
+            version: Version::Http11,
+            is_sent: false,
+            is_whole: true,
+            upgrade: false,
+            keep_client: false,
+            keep_link: false,
+            interims: 0,
+        }
+    }
+}
+
+impl Exchange {
+    /// The request head is whole and may pass.
+    pub fn ask(&mut self, request: &Request<'_>) {
+        debug_assert!(matches!(self.request, RequestState::Head));
+        self.method = request.method;
+        self.version = request.version;
+        self.keep_client = request.keep_alive;
+        self.upgrade = request.upgrade;
+        self.request = match Meter::new(request.framing, Keep::Chunks) {
+            Meter::Done => RequestState::Complete,
+            meter => RequestState::Content(meter),
+        };
+    }
+
+    /// A response head is whole and may pass.
+    ///
+    /// # Errors
+    /// `Switch`: a 101 that was not asked for; `Interim`: more interim responses than anyone needs.
+    pub fn hear(&mut self, response: &Response<'_>) -> Result<Heard, Refusal> {
+        debug_assert!(matches!(self.response, ResponseState::Awaited));
+        if response.status == 101 {
+            if !self.upgrade || response.version != Version::Http11 {
+                return Err(Refusal::Switch);
+            }
+            self.response = ResponseState::Tunnel { up: Half::Open, down: Half::Open };
+            return Ok(Heard::Switch);
+        }
+        if response.status < 200 {
+            self.interims += 1;
+            return if self.interims > INTERIMS_MAX { Err(Refusal::Interim) } else { Ok(Heard::Interim) };
+        }
+        let unchunk = self.unchunks(response.framing);
+        self.keep_link = response.keep_alive && response.framing != Framing::UntilClose;
+        // What only the end of the connection ends, ends the connection; and a request that is not
+        // all here by now may never be: its rest must not be taken for the next request.
+        if response.framing == Framing::UntilClose || unchunk || !self.is_read() {
+            self.keep_client = false;
+        }
+        let keep = if unchunk { Keep::Data } else { Keep::Chunks };
+        self.response = match Meter::new(response.framing, keep) {
+            Meter::Done => ResponseState::Complete,
+            meter => ResponseState::Content(meter),
+        };
+        Ok(Heard::Final)
+    }
+
+    /// Whether chunked content has to lose its chunks: the client does not know them.
+    pub fn unchunks(&self, framing: Framing) -> bool {
+        framing == Framing::Chunked && self.version == Version::Http10
+    }
+
+    /// The client connection has to end behind this exchange.
+    pub fn forbid_next(&mut self) {
+        self.keep_client = false;
+    }
+
+    /// Whether the client connection may go on behind this exchange.
+    pub fn keeps_client(&self) -> bool {
+        self.keep_client
+    }
+
+    /// Whether all of the request was read from the client.
+    pub fn is_read(&self) -> bool {
+        matches!(self.request, RequestState::Complete)
+    }
+
+    /// Whether nothing of a final response was passed on yet, so that a reply is still possible.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.response, ResponseState::Awaited)
+    }
+
+    /// Whether another server may get the request: none may have seen it, or it is idempotent
+    /// (RFC 9110 §9.2.2); and all of it is still there.
+    pub fn may_go_again(&self) -> bool {
+        self.is_unanswered() && self.is_whole && (!self.is_sent || self.method != Method::Other) && self.interims == 0
+    }
+
+    /// It is to be sent to another server.
+    pub fn go_again(&mut self) {
+        self.is_sent = false;
+        self.keep_link = false;
+    }
+
+    /// The link is lost: `in_order` when the server ended its stream, not when it broke.
+    pub fn lost(&self, in_order: bool) -> Loss {
+        match &self.response {
+            ResponseState::Awaited if self.may_go_again() => Loss::Again,
+            ResponseState::Awaited => Loss::Reply,
+            ResponseState::Content(meter) if in_order && meter.ends_with_stream() => Loss::End,
+            ResponseState::Content(_) => Loss::Cut,
+            ResponseState::Complete | ResponseState::Tunnel { .. } => Loss::End,
+        }
+    }
+
+    /// What a deadline means that is over while the pair waits for `waiting`.
+    pub fn overdue(&self, waiting: Waiting) -> Overdue {
+        match waiting {
+            Waiting::Head => Overdue::SlowClient,
+            Waiting::Place => Overdue::NoPlace,
+            Waiting::Connection => Overdue::NoConnection,
+            Waiting::Content if self.is_unanswered() => Overdue::SlowClient,
+            Waiting::Server if self.is_unanswered() => Overdue::NoResponse,
+            Waiting::Content | Waiting::Server | Waiting::Reader | Waiting::Tunnel => Overdue::Cut,
+        }
+    }
+
+    /// What becomes of both sides, now that the response was passed on; `rest`: whether the server
+    /// sent bytes behind it.
+    pub fn ending(&self, rest: bool) -> Ending {
+        let is_whole_here = self.is_read();
+        let complete = matches!(self.response, ResponseState::Complete);
+        Ending {
+            keep_link: complete && self.keep_link && is_whole_here && !rest,
+            client: match (is_whole_here, self.keep_client) {
+                (true, true) if complete => After::Next,
+                (true, _) => After::Close,
+                (false, _) => After::Linger,
+            },
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! A pair: a client and a link joined for one exchange, and the pump between them.
+//!
+//! Both directions use the one scratch: bytes are read into it, judged in place and sent from it at
+//! once. Only what the other side would not take goes into a block, and while a block is there
+//! nothing more is read for it: that is the backpressure. Decides nothing about servers.
+
+use crate::buffer::{Block, Pool};
+use crate::client::{Client, Fault, Next, Task, Tools};
+use crate::conn::{Conn, Filled, Flushed};
+use crate::exchange::{Half, Heard, Loss, RequestState, ResponseState, Waiting};
+use crate::http::head::{self, HEAD_MAX, Refusal, Version};
+use crate::http::rewrite::{self, Answering};
+use crate::link::Link;
+use crate::net::Socket;
+
+/// Bytes that a pair may move in one turn before others have theirs.
+const TURN_BYTES: usize = 1 << 20;
+/// What one receive takes at most, in bytes: the scratch but for the room before it.
+const READ_MAX: usize = 256 << 10;
+/// The same while the pool is tight: what is left over fits a small block.
+const READ_TIGHT: usize = 16 << 10;
+/// The same while a response head is awaited.
+const READ_HEAD: usize = 64 << 10;
+/// Room before what is read, so that a head that grew fits before its content.
+const HEADROOM: usize = 32 << 10;
+/// The scratch's size in bytes.
+pub const SCRATCH: usize = HEADROOM + READ_MAX;
+/// The longest request that is kept to be sent again, in bytes.
+const WHOLE_MAX: usize = 64 << 10;
+
+/// Moves what can be moved between `client` and `link`.
+pub fn pump<S: Socket>(client: &mut Client<S>, link: &mut Link<S>, task: &mut Task, tools: &mut Tools) -> Next {
+    let mut budget = TURN_BYTES;
+    loop {
+        if matches!(task.exchange.response, ResponseState::Tunnel { .. }) {
+            return tunnel(client, link, task, tools, budget);
+        }
+        let up = match send_request(client, link, task, tools) {
+            Ok(moved) => moved,
+            Err(fault) => return Next::Failed(fault),
+        };
+        let down = match send_response(client, link, task, tools) {
+            Ok(moved) => moved,
+            Err(fault) => return Next::Failed(fault),
+        };
+        if matches!(task.exchange.response, ResponseState::Complete) && task.answer.is_none() {
+            return Next::Finished;
+        }
+        if up + down == 0 {
+            return match link.broken {
+                // Nothing can be sent and nothing more is to be read.
+                Some(kind) if !link.conn.is_readable() && task.answer.is_none() => {
+                    Next::Failed(Fault::Link(Some(kind)))
+                }
+                _ => Next::Wait,
+            };
+        }
+        task.has_moved = true;
+        budget = budget.saturating_sub(up + down);
+        if budget == 0 {
+            return Next::Yield;
+        }
+    }
+}
+
+/// Sends what the client has still to take of a response whose link is gone.
+pub fn finish<S: Socket>(client: &mut Client<S>, task: &mut Task, tools: &mut Tools) -> Next {
+    match flush_block(&mut client.conn, &mut task.answer, &mut tools.pool) {
+        Ok(moved) => task.has_moved |= moved > 0,
+        Err(_) => return Next::Failed(Fault::ClientGone),
+    }
+    if task.answer.is_none() { Next::Finished } else { Next::Wait }
+}
+
+/// Who the pair waits for, now that nothing moves.
+pub fn waiting<S: Socket>(client: &Client<S>, link: &Link<S>, task: &Task) -> Waiting {
+    let has_unsent = task.request.as_ref().is_some_and(|block| block.len() > task.sent);
+    match &task.exchange.response {
+        ResponseState::Tunnel { .. } => Waiting::Tunnel,
+        _ if task.answer.is_some() => Waiting::Reader,
+        ResponseState::Awaited if link.served == 0 && !task.exchange.is_sent => Waiting::Connection,
+        ResponseState::Awaited if !task.exchange.is_read() && !has_unsent && !client.conn.is_readable() => {
+            Waiting::Content
+        }
+        _ => Waiting::Server,
+    }
+}
+
+/// Sends the request: first what is in its block, then content straight from the client.
+fn send_request<S: Socket>(
+    client: &mut Client<S>,
+    link: &mut Link<S>,
+    task: &mut Task,
+    tools: &mut Tools,
+) -> Result<usize, Fault> {
+    let mut moved = flush_request(link, task, &mut tools.pool);
+    while task.request.as_ref().is_none_or(|block| block.len() == task.sent)
+        && let RequestState::Content(meter) = &mut task.exchange.request
+        && client.conn.is_readable()
+        && link.conn.is_writable()
+        && link.broken.is_none()
+        && moved < TURN_BYTES
+    {
+        let Tools { scratch, pool, .. } = &mut *tools;
+        let room = scratch.get_mut(..read_limit(pool)).unwrap_or_default();
+        let bytes = match client.conn.fill(room) {
+            Filled::Some(count) => room.get_mut(..count).unwrap_or_default(),
+            Filled::Blocked => break,
+            Filled::End | Filled::Broken => return Err(Fault::ClientGone),
+        };
+        moved += bytes.len();
+        let passed = meter.pass(bytes).map_err(Fault::Request)?;
+        if meter.is_done() {
+            task.exchange.request = RequestState::Complete;
+        }
+        let (bytes, rest) = bytes.split_at(passed.read);
+        let content = bytes.get(..passed.kept).unwrap_or_default();
+        if !rest.is_empty() {
+            // Not longer than what one receive took, and there was nothing before it.
+            let fitted = pool.append(&mut task.inbound, rest);
+            debug_assert!(fitted);
+        }
+        let kept = task.request.as_ref().map_or(0, Block::len);
+        if task.exchange.is_whole && task.request.is_some() && kept + content.len() <= WHOLE_MAX {
+            let fitted = pool.append(&mut task.request, content);
+            debug_assert!(fitted);
+            flush_request(link, task, pool);
+            continue;
+        }
+        task.drop_sent(pool);
+        match link.conn.flush(content) {
+            Flushed::Some(count) => hold(&mut task.request, content, count, pool),
+            Flushed::Broken(kind) => link.broken = Some(kind),
+        }
+    }
+    Ok(moved)
+}
+
+/// Sends what is in the request's block, and gives the block back if nobody will need it again.
+fn flush_request<S: Socket>(link: &mut Link<S>, task: &mut Task, pool: &mut Pool) -> usize {
+    let Some(block) = &task.request else { return 0 };
+    let unsent = block.filled().get(task.sent..).unwrap_or_default();
+    if unsent.is_empty() || !link.conn.is_writable() || link.broken.is_some() {
+        return 0;
+    }
+    let count = match link.conn.flush(unsent) {
+        Flushed::Some(count) => count,
+        Flushed::Broken(kind) => {
+            link.broken = Some(kind);
+            return 0;
+        }
+    };
+    task.sent += count;
+    task.exchange.is_sent |= count > 0;
+    if !task.exchange.may_go_again() {
+        task.drop_sent(pool);
+    }
+    count
+}
+
+/// Reads the response and passes it on.
+fn send_response<S: Socket>(
+    client: &mut Client<S>,
+    link: &mut Link<S>,
+    task: &mut Task,
+    tools: &mut Tools,
+) -> Result<usize, Fault> {
+    let gone = |_| Fault::ClientGone;
+    let mut moved = flush_block(&mut client.conn, &mut task.answer, &mut tools.pool).map_err(gone)?;
+    while task.answer.is_none()
+        && matches!(task.exchange.response, ResponseState::Awaited | ResponseState::Content(_))
+        && link.conn.is_readable()
+        && moved < TURN_BYTES
+    {
+        let is_awaited = task.exchange.is_unanswered();
+        let limit = read_limit(&tools.pool).min(if is_awaited { READ_HEAD } else { READ_MAX });
+        let room = tools.scratch.get_mut(HEADROOM..HEADROOM + limit).unwrap_or_default();
+        let count = match link.conn.fill(room) {
+            Filled::Some(count) => count,
+            Filled::Blocked => break,
+            ended => {
+                let in_order = ended == Filled::End && link.broken.is_none();
+                if task.exchange.lost(in_order) == Loss::End {
+                    task.exchange.response = ResponseState::Complete;
+                    break;
+                }
+                return Err(Fault::Link(link.broken));
+            }
+        };
+        moved += count;
+        if is_awaited {
+            answer_head(client, task, tools, count)?;
+        } else {
+            let Tools { scratch, pool, .. } = &mut *tools;
+            let bytes = scratch.get_mut(HEADROOM..HEADROOM + count).unwrap_or_default();
+            let kept = meter_response(bytes, task)?;
+            send(&mut client.conn, bytes.get(..kept).unwrap_or_default(), &mut task.answer, pool).map_err(gone)?;
+        }
+    }
+    Ok(moved)
+}
+
+/// Takes `count` bytes in the scratch as the (next part of the) response's head, and sends it with
+/// the content that came along in one piece.
+fn answer_head<S: Socket>(
+    client: &mut Client<S>,
+    task: &mut Task,
+    tools: &mut Tools,
+    count: usize,
+) -> Result<(), Fault> {
+    let gone = |_| Fault::ClientGone;
+    let Tools { scratch, head, pool, is_draining, .. } = tools;
+    let end = HEADROOM + count;
+    head.clear();
+    if let Some(mut block) = task.heard.take() {
+        // The head came in pieces: its parts are joined in the block.
+        let searched = block.len();
+        let mut joined = Some(block);
+        let fitted = pool.append(&mut joined, scratch.get(HEADROOM..end).unwrap_or_default());
+        debug_assert!(fitted);
+        let Some(joined) = joined else { return Ok(()) };
+        block = joined;
+        let judged = judge_response(block.filled_mut(), searched, task, head, *is_draining);
+        if let Ok(judged) = &judged {
+            let filled = block.filled();
+            head.extend_from_slice(filled.get(judged.content..judged.content + judged.kept).unwrap_or_default());
+        }
+        return match judged {
+            Ok(Judged { content, is_whole: false, .. }) => {
+                block.consume(content);
+                task.heard = Some(block);
+                send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)
+            }
+            Ok(_) => {
+                pool.give(block);
+                task.drop_sent(pool);
+                send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)
+            }
+            Err(refusal) => {
+                pool.give(block);
+                Err(Fault::Response(refusal))
+            }
+        };
+    }
+    let bytes = scratch.get_mut(HEADROOM..end).unwrap_or_default();
+    let judged = judge_response(bytes, 0, task, head, *is_draining).map_err(Fault::Response)?;
+    if !judged.is_whole {
+        let rest = bytes.get(judged.content..).unwrap_or_default();
+        if !rest.is_empty() && !pool.append(&mut task.heard, rest) {
+            return Err(Fault::Response(Refusal::HeadTooLong));
+        }
+        return send(&mut client.conn, head, &mut task.answer, pool).map_err(gone);
+    }
+    task.drop_sent(pool);
+    let content = HEADROOM + judged.content;
+    let content_end = content + judged.kept;
+    // The new head takes the old one's place, so that one send does for both.
+    match content.checked_sub(head.len()) {
+        Some(start) => {
+            if let Some(place) = scratch.get_mut(start..content) {
+                place.copy_from_slice(head);
+            }
+            let bytes = scratch.get(start..content_end).unwrap_or_default();
+            send(&mut client.conn, bytes, &mut task.answer, pool).map_err(gone)
+        }
+        None => {
+            head.extend_from_slice(scratch.get(content..content_end).unwrap_or_default());
+            send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)
+        }
+    }
+}
+
+/// What was found in the bytes of a response.
+struct Judged {
+    /// Where the content begins; while the head is not whole: the bytes that were used up.
+    content: usize,
+    /// How much content goes on, from there.
+    kept: usize,
+    /// Whether the final head is whole.
+    is_whole: bool,
+}
+
+/// Judges the heads that `bytes` begin with and writes them to `out` as they go on, then meters the
+/// content behind the final one.
+fn judge_response(
+    bytes: &mut [u8],
+    searched: usize,
+    task: &mut Task,
+    out: &mut Vec<u8>,
+    is_draining: bool,
+) -> Result<Judged, Refusal> {
+    let mut at = 0;
+    let mut searched = searched;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(end) = head::find_end(rest, searched) else {
+            return if rest.len() > HEAD_MAX {
+                Err(Refusal::HeadTooLong)
+            } else {
+                Ok(Judged { content: at, kept: 0, is_whole: false })
+            };
+        };
+        let mut slots = head::slots();
+        let exchange = &mut task.exchange;
+        let response = head::response(rest.get(..end).unwrap_or_default(), exchange.method, &mut slots)?;
+        let heard = exchange.hear(&response)?;
+        if is_draining && heard == Heard::Final {
+            exchange.forbid_next();
+        }
+        // RFC 9110 §15.2: an HTTP/1.0 client knows no interim responses.
+        if heard != Heard::Interim || exchange.version == Version::Http11 {
+            let answering = Answering {
+                version: exchange.version,
+                close: !exchange.keeps_client(),
+                unchunk: exchange.unchunks(response.framing),
+                switch: heard == Heard::Switch,
+            };
+            rewrite::response(out, &response, answering);
+        }
+        let status = response.status;
+        at += end;
+        searched = 0;
+        if heard != Heard::Interim {
+            task.status = status;
+            break;
+        }
+    }
+    let content = bytes.get_mut(at..).unwrap_or_default();
+    let kept = match meter_response(content, task) {
+        Ok(kept) => kept,
+        Err(Fault::Response(refusal)) => return Err(refusal),
+        Err(_) => 0,
+    };
+    Ok(Judged { content: at, kept, is_whole: true })
+}
+
+/// Meters content of the response in place: how much of it goes on.
+fn meter_response(bytes: &mut [u8], task: &mut Task) -> Result<usize, Fault> {
+    match &mut task.exchange.response {
+        ResponseState::Content(meter) => {
+            let passed = meter.pass(bytes).map_err(Fault::Response)?;
+            task.has_rest |= passed.read < bytes.len();
+            if meter.is_done() {
+                task.exchange.response = ResponseState::Complete;
+            }
+            Ok(passed.kept)
+        }
+        // Behind a switch every byte belongs to the new protocol.
+        ResponseState::Tunnel { .. } => Ok(bytes.len()),
+        ResponseState::Awaited | ResponseState::Complete => {
+            task.has_rest |= !bytes.is_empty();
+            Ok(0)
+        }
+    }
+}
+
+/// Moves bytes both ways until both sides have ended.
+fn tunnel<S: Socket>(
+    client: &mut Client<S>,
+    link: &mut Link<S>,
+    task: &mut Task,
+    tools: &mut Tools,
+    budget: usize,
+) -> Next {
+    let ResponseState::Tunnel { mut up, mut down } = task.exchange.response else { return Next::Wait };
+    // What the client sent behind its request belongs to the new protocol.
+    if task.request.is_none() {
+        task.request = task.inbound.take();
+    }
+    let mut left = budget;
+    let next = loop {
+        let moved = relay(&mut client.conn, &mut link.conn, &mut up, &mut task.request, tools)
+            .and_then(|up| Ok(up + relay(&mut link.conn, &mut client.conn, &mut down, &mut task.answer, tools)?));
+        let Ok(moved) = moved else { break Next::Failed(Fault::ClientGone) };
+        task.has_moved |= moved > 0;
+        left = left.saturating_sub(moved);
+        if (up, down) == (Half::Shut, Half::Shut) {
+            task.exchange.response = ResponseState::Complete;
+            task.exchange.forbid_next();
+            return Next::Finished;
+        }
+        if moved == 0 {
+            break Next::Wait;
+        }
+        if left == 0 {
+            break Next::Yield;
+        }
+    };
+    task.exchange.response = ResponseState::Tunnel { up, down };
+    next
+}
+
+/// Moves bytes one way; `held`: what the receiver would not take. Tells how many moved.
+fn relay<S: Socket>(
+    from: &mut Conn<S>,
+    to: &mut Conn<S>,
+    half: &mut Half,
+    held: &mut Option<Block>,
+    tools: &mut Tools,
+) -> Result<usize, ()> {
+    let Tools { scratch, pool, .. } = tools;
+    let mut moved = flush_block(to, held, pool)?;
+    while held.is_none() && *half == Half::Open && from.is_readable() && moved < TURN_BYTES {
+        let room = scratch.get_mut(..read_limit(pool)).unwrap_or_default();
+        match from.fill(room) {
+            Filled::Some(count) => {
+                moved += count;
+                send(to, room.get(..count).unwrap_or_default(), held, pool)?;
+            }
+            Filled::Blocked => break,
+            Filled::End => *half = Half::Ended,
+            Filled::Broken => return Err(()),
+        }
+    }
+    if held.is_none() && *half == Half::Ended {
+        to.shutdown_write();
+        *half = Half::Shut;
+    }
+    Ok(moved)
+}
+
+/// Sends `bytes`; what is not taken goes into the block in `held`, which must be empty.
+fn send<S: Socket>(
+    conn: &mut Conn<S>,
+    bytes: &[u8],
+    held: &mut Option<Block>,
+    pool: &mut Pool,
+) -> Result<(), ()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    match conn.flush(bytes) {
+        Flushed::Some(count) => hold(held, bytes, count, pool),
+        Flushed::Broken(_) => return Err(()),
+    }
+    Ok(())
+}
+
+/// Keeps what of `bytes` is behind the first `count`.
+fn hold(held: &mut Option<Block>, bytes: &[u8], count: usize, pool: &mut Pool) {
+    let rest = bytes.get(count..).unwrap_or_default();
+    if !rest.is_empty() {
+        // Never more than one receive took and a head, and `held` was empty.
+        let fitted = pool.append(held, rest);
+        debug_assert!(fitted);
+    }
+}
+
+/// Sends what is held, and gives the block back once it is empty. Tells how many bytes went.
+fn flush_block<S: Socket>(conn: &mut Conn<S>, held: &mut Option<Block>, pool: &mut Pool) -> Result<usize, ()> {
+    let Some(block) = held else { return Ok(0) };
+    if !conn.is_writable() {
+        return if conn.is_hung_up() { Err(()) } else { Ok(0) };
+    }
+    match conn.flush(block.filled()) {
+        Flushed::Some(count) => {
+            block.consume(count);
+            if block.is_empty() {
+                pool.give_from(held);
+            }
+            Ok(count)
+        }
+        Flushed::Broken(_) => Err(()),
+    }
+}
+
+/// How much one receive may take: what is read may have to be held.
+fn read_limit(pool: &Pool) -> usize {
+    if pool.is_tight() { READ_TIGHT } else { READ_MAX }
+}

@@ -1,0 +1,270 @@
+//! One health check: a connection of its own, the same reading of heads and content as all traffic.
+//!
+//! Asks and listens; what an answer means for the server's standing is `health`'s.
+
+use std::io;
+
+use crate::buffer::{Block, Pool};
+use crate::config::{CheckConfig, CheckMode, ServerConfig};
+use crate::conn::{Conn, Filled, Flushed};
+use crate::deadline::Alarm;
+use crate::health::{REPORT_MAX, Report};
+use crate::http::body::{Keep, Meter};
+use crate::http::head::{self, HEAD_MAX, Method};
+use crate::net::Socket;
+
+/// The checking of one server.
+#[derive(Debug)]
+pub struct Probe<S> {
+    /// The connection, kept between checks where the server allows it.
+    pub conn: Option<Conn<S>>,
+    /// The deadline of the check that runs.
+    pub alarm: Alarm,
+    state: ProbeState,
+    /// The request, the same every time.
+    question: Vec<u8>,
+    /// Bytes of a head that is not whole.
+    heard: Option<Block>,
+    /// The content so far, at most `REPORT_MAX` bytes.
+    content: Vec<u8>,
+    status: u16,
+    keeps: bool,
+    /// Whether the connection has served a check before.
+    is_reused: bool,
+}
+
+#[derive(Debug)]
+enum ProbeState {
+    /// No check runs.
+    Resting,
+    /// So much of the question is sent; the answer's head is not whole.
+    Asking(usize),
+    /// The answer's content is under way.
+    Content(Meter),
+}
+
+/// What a step of a check came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Open,
+    /// The server is well; it may have reported.
+    Passed(Option<Report>),
+    /// It is not, and why.
+    Failed(Failure),
+    /// The kept connection was closed meanwhile, which says nothing: a new one is needed.
+    Stale,
+}
+
+/// Why a check failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For the log.
+    pub reason: String,
+    /// Whether the server refused the connection at once.
+    pub refused: bool,
+}
+
+impl Failure {
+    /// The failure that the operating system told of.
+    pub fn of(kind: io::ErrorKind) -> Failure {
+        Failure { reason: kind.to_string(), refused: kind == io::ErrorKind::ConnectionRefused || kind == io::ErrorKind::NotFound }
+    }
+
+    fn new(reason: impl Into<String>) -> Failure {
+        Failure { reason: reason.into(), refused: false }
+    }
+}
+
+impl<S: Socket> Probe<S> {
+    /// The checking of `server`, at rest.
+    pub fn new(server: &ServerConfig, check: &CheckConfig) -> Probe<S> {
+        let host = server.name.strip_prefix("unix:").map_or(server.name.as_str(), |_| "localhost");
+        let question = format!(
+            "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bestguess-check\r\nAccept: */*\r\n\r\n",
+            check.path
+        );
+        Probe {
+            conn: None,
+            alarm: Alarm::default(),
+            state: ProbeState::Resting,
+            question: question.into_bytes(),
+            heard: None,
+            content: Vec::new(),
+            status: 0,
+            keeps: false,
+            is_reused: false,
+        }
+    }
+
+    /// Whether a check runs.
+    pub fn is_running(&self) -> bool {
+        !matches!(self.state, ProbeState::Resting)
+    }
+
+    /// Starts a check, on the connection that is there or on `new`.
+    pub fn start(&mut self, new: Option<Conn<S>>) {
+        self.is_reused = new.is_none();
+        if new.is_some() {
+            self.conn = new;
+        }
+        self.state = ProbeState::Asking(0);
+        self.content.clear();
+    }
+
+    /// Ends the check: the connection is kept if the answer allowed that.
+    pub fn rest(&mut self, pool: &mut Pool) {
+        if !self.keeps {
+            self.conn = None;
+        }
+        self.keeps = false;
+        self.state = ProbeState::Resting;
+        pool.give_from(&mut self.heard);
+        self.alarm.clear();
+    }
+
+    /// Goes on with the check as far as it can without waiting.
+    pub fn step(&mut self, check: &CheckConfig, scratch: &mut [u8], pool: &mut Pool) -> Verdict {
+        if check.mode == CheckMode::Tcp {
+            return self.step_tcp();
+        }
+        let Some(conn) = &mut self.conn else { return Verdict::Open };
+        if let ProbeState::Asking(sent) = &mut self.state {
+            let rest = self.question.get(*sent..).unwrap_or_default();
+            if !rest.is_empty() && conn.is_writable() {
+                match conn.flush(rest) {
+                    Flushed::Some(count) => *sent += count,
+                    Flushed::Broken(_) if self.is_reused => return Verdict::Stale,
+                    Flushed::Broken(kind) => return Verdict::Failed(Failure::of(kind)),
+                }
+            }
+        }
+        while let Some(conn) = &mut self.conn
+            && !matches!(self.state, ProbeState::Resting)
+            && conn.is_readable()
+        {
+            match conn.fill(scratch) {
+                Filled::Some(count) => {
+                    let bytes = scratch.get_mut(..count).unwrap_or_default();
+                    if let Some(verdict) = self.take(bytes, check, pool) {
+                        return verdict;
+                    }
+                }
+                Filled::Blocked => break,
+                ended => return self.ended(ended, check),
+            }
+        }
+        Verdict::Open
+    }
+
+    fn step_tcp(&mut self) -> Verdict {
+        match self.conn.as_mut().map(Conn::connected) {
+            Some(Ok(())) => Verdict::Passed(None),
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
+                Verdict::Failed(Failure::of(error.kind()))
+            }
+            _ => Verdict::Open,
+        }
+    }
+
+    /// Takes the next bytes of the answer in.
+    fn take(&mut self, bytes: &mut [u8], check: &CheckConfig, pool: &mut Pool) -> Option<Verdict> {
+        if !matches!(self.state, ProbeState::Asking(_)) {
+            return self.take_content(bytes, check);
+        }
+        let searched = self.heard.as_ref().map_or(0, Block::len);
+        if !pool.append(&mut self.heard, bytes) || searched > HEAD_MAX {
+            return Some(Verdict::Failed(Failure::new("the head of the answer is longer than 16 KiB")));
+        }
+        let mut block = self.heard.take()?;
+        let Some(end) = head::find_end(block.filled(), searched) else {
+            self.heard = Some(block);
+            return None;
+        };
+        let judged = {
+            let mut slots = head::slots();
+            head::response(block.filled().get(..end).unwrap_or_default(), Method::Idempotent, &mut slots)
+                .map(|response| (response.status, response.keep_alive, response.framing))
+        };
+        block.consume(end);
+        let verdict = match judged {
+            Err(refusal) => Some(Verdict::Failed(Failure::new(format!("broken answer: {}", refusal.rule().text)))),
+            // An interim response; what is behind it is judged as if it had just come.
+            Ok((100..=199, _, _)) => {
+                let mut rest = block.filled().to_vec();
+                if rest.is_empty() { None } else { self.take(&mut rest, check, pool) }
+            }
+            Ok((status, keeps, framing)) => {
+                self.status = status;
+                self.keeps = keeps;
+                self.state = ProbeState::Content(Meter::new(framing, Keep::Data));
+                self.take_content(block.filled_mut(), check)
+            }
+        };
+        pool.give(block);
+        verdict
+    }
+
+    fn take_content(&mut self, bytes: &mut [u8], check: &CheckConfig) -> Option<Verdict> {
+        let ProbeState::Content(meter) = &mut self.state else { return None };
+        let passed = match meter.pass(bytes) {
+            Ok(passed) => passed,
+            Err(refusal) => {
+                self.keeps = false;
+                return Some(Verdict::Failed(Failure::new(format!("broken answer: {}", refusal.rule().text))));
+            }
+        };
+        let is_done = meter.is_done();
+        let room = REPORT_MAX + 1 - self.content.len().min(REPORT_MAX);
+        self.content.extend_from_slice(bytes.get(..passed.kept.min(room)).unwrap_or_default());
+        // Nobody reads on in a page that is no report; its connection is not worth keeping either.
+        if !is_done && (self.content.len() > REPORT_MAX || self.status != 200) {
+            self.keeps = false;
+            return Some(self.judge(check));
+        }
+        if !is_done {
+            return None;
+        }
+        self.keeps &= passed.read == bytes.len();
+        Some(self.judge(check))
+    }
+
+    /// The stream ended, or broke, before the answer was whole; unless its end is the answer's.
+    fn ended(&mut self, ended: Filled, check: &CheckConfig) -> Verdict {
+        self.keeps = false;
+        match &self.state {
+            ProbeState::Content(meter) if ended == Filled::End && meter.ends_with_stream() => self.judge(check),
+            ProbeState::Asking(_) if self.is_reused && self.heard.is_none() => Verdict::Stale,
+            ProbeState::Asking(_) => Verdict::Failed(Failure::new(match ended {
+                Filled::Broken => "connection reset before an answer",
+                _ => "connection closed before an answer",
+            })),
+            _ => Verdict::Failed(Failure::new("the answer was cut off")),
+        }
+    }
+
+    /// What a whole answer says.
+    fn judge(&self, check: &CheckConfig) -> Verdict {
+        let is_good = if check.mode == CheckMode::Http { self.status / 100 == 2 } else { self.status == 200 };
+        if !is_good {
+            let reason = format!(
+                "GET {} answered {}: use --check-path, or --check tcp",
+                check.path, self.status
+            );
+            return Verdict::Failed(Failure::new(reason));
+        }
+        if check.mode == CheckMode::Http {
+            return Verdict::Passed(None);
+        }
+        if self.content.len() > REPORT_MAX {
+            return Verdict::Failed(Failure::new("malformed report: it is longer than 4 KiB"));
+        }
+        match Report::parse(&self.content) {
+            Ok(report) => Verdict::Passed(Some(report)),
+            Err(what) => Verdict::Failed(Failure::new(format!(
+                "malformed report: {what} (GET {} must answer two lines, errors and load; or use --check http)",
+                check.path
+            ))),
+        }
+    }
+}

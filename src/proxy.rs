@@ -1,0 +1,477 @@
+//! The loop: all clients, links and checks, and the turn that serves them.
+//!
+//! `turn` is the only loop of the process. It polls, serves whom something happened to, looks at
+//! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, how
+//! servers are checked in `checks`.
+
+mod checks;
+mod serve;
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use log::{info, warn};
+use slab::Slab;
+
+use crate::buffer::Pool;
+use crate::client::{Client, ClientState, Task, Tools};
+use crate::config::{Address, CheckMode, Config};
+use crate::conn::Conn;
+use crate::deadline::{Deadlines, Rang};
+use crate::guess::Guess;
+use crate::health::{Health, Report, Rounds};
+use crate::link::{Link, LinkState};
+use crate::net::{Event, Net, Owner, Signal, Time, Token};
+use crate::pair;
+use crate::probe::Probe;
+
+/// Connections that one turn accepts at most.
+const ACCEPTS_MAX: usize = 64;
+/// How long accepting pauses when there are no descriptors left, unless one is closed before.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes in blocks above which nobody reads ahead in large pieces.
+const WIDE_BYTES_MAX: usize = 64 << 20;
+/// Memory that is free is looked at this often.
+const SHRINK_EVERY: Duration = Duration::from_secs(1);
+/// A pooled link that was not used for this long is closed.
+const POOLED_MAX: Duration = Duration::from_secs(60);
+
+/// The balancer before its servers, on one network.
+pub struct Proxy<N: Net> {
+    net: N,
+    config: Config,
+    tools: Tools,
+    events: Vec<Event>,
+    clients: Slab<Client<N::Socket>>,
+    links: Slab<Link<N::Socket>>,
+    tasks: Slab<Task>,
+    servers: Vec<Server<N::Socket>>,
+    guess: Guess,
+    rounds: Rounds,
+    deadlines: Deadlines,
+    /// Clients that have more to do without waiting for anything.
+    run: VecDeque<Token>,
+    /// Waiting requests, first in first out: ticket and task. One that left stays as a dead ticket.
+    queue: VecDeque<(u64, usize)>,
+    /// Tickets in the queue that are not dead.
+    queued: usize,
+    tickets: u64,
+    /// Exchanges that hold one of the N places.
+    held: usize,
+    /// Sockets so far: each gives a generation.
+    generation: u32,
+    dead_clients: Vec<usize>,
+    dead_links: Vec<usize>,
+    clients_max: usize,
+    is_listener_ready: bool,
+    accept_again: Time,
+    shrink_again: Time,
+    drain: Option<Time>,
+    is_over: bool,
+    seed: u64,
+    first_round: usize,
+}
+
+/// One server as the loop sees it.
+struct Server<S> {
+    health: Health,
+    report: Option<Report>,
+    /// Whether a check of it has ever ended.
+    is_checked: bool,
+    probe: Probe<S>,
+    /// Links that wait to be used again, the latest last.
+    pool: VecDeque<usize>,
+}
+
+/// What is known of one server, for tables and tests.
+#[derive(Debug, Clone)]
+pub struct ServerView<'p> {
+    /// Its name on the command line.
+    pub name: &'p str,
+    /// Its health.
+    pub health: &'p Health,
+    /// Its last report, if it ever gave one.
+    pub report: Option<Report>,
+    /// Requests that are at it now.
+    pub in_flight: u32,
+}
+
+/// Whether the loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// There will be another turn.
+    Continue,
+    /// A stop was asked for and everything has ended.
+    Stop,
+}
+
+impl<N: Net> Proxy<N> {
+    /// A balancer on `net`, which listens already, for at most `clients_max` clients at once; `seed`
+    /// decides what chance decides.
+    pub fn new(net: N, config: Config, clients_max: usize, seed: u64) -> Proxy<N> {
+        let now = net.now();
+        let servers = config
+            .servers
+            .iter()
+            .map(|server| Server {
+                health: Health::default(),
+                report: None,
+                is_checked: false,
+                probe: Probe::new(server, &config.check),
+                pool: VecDeque::new(),
+            })
+            .collect();
+        let tools = Tools {
+            scratch: vec![0; pair::SCRATCH].into_boxed_slice(),
+            head: Vec::with_capacity(4096),
+            pool: Pool::new(WIDE_BYTES_MAX),
+            now,
+            is_draining: false,
+            host_default: host_default(&config.listen),
+        };
+        Proxy {
+            guess: Guess::new(config.policy, &config.servers, seed),
+            rounds: Rounds::new(&config.check, now),
+            first_round: if config.check.mode == CheckMode::Off { 0 } else { config.servers.len() },
+            tools,
+            events: Vec::new(),
+            clients: Slab::new(),
+            links: Slab::new(),
+            tasks: Slab::new(),
+            servers,
+            deadlines: Deadlines::default(),
+            run: VecDeque::new(),
+            queue: VecDeque::new(),
+            queued: 0,
+            tickets: 0,
+            held: 0,
+            generation: 0,
+            dead_clients: Vec::new(),
+            dead_links: Vec::new(),
+            clients_max: config.clients_max.unwrap_or(clients_max).min(clients_max).max(1),
+            is_listener_ready: true,
+            accept_again: Time(0),
+            shrink_again: now + SHRINK_EVERY,
+            drain: None,
+            is_over: false,
+            seed: seed | 1,
+            net,
+            config,
+        }
+    }
+
+    /// One pass of the loop.
+    ///
+    /// # Errors
+    /// The poll failed: the network is of no more use.
+    pub fn turn(&mut self) -> io::Result<Flow> {
+        let timeout = self.timeout();
+        let mut events = std::mem::take(&mut self.events);
+        self.net.poll(timeout, &mut events)?;
+        self.tools.now = self.net.now();
+        for event in events.drain(..) {
+            self.dispatch(event);
+        }
+        self.events = events;
+        self.hear_signals();
+        self.run_again();
+        self.expire();
+        self.accept();
+        self.admit();
+        self.start_round_if_due();
+        self.reap();
+        self.keep_house();
+        Ok(if self.is_over { Flow::Stop } else { Flow::Continue })
+    }
+
+    /// What is known of the servers, in their order.
+    pub fn servers(&self) -> impl Iterator<Item = ServerView<'_>> {
+        self.servers.iter().zip(&self.config.servers).enumerate().map(|(index, (server, config))| ServerView {
+            name: &config.name,
+            health: &server.health,
+            report: server.report,
+            in_flight: self.guess.in_flight(index),
+        })
+    }
+
+    /// Whether every server has been checked once.
+    pub fn is_first_round_over(&self) -> bool {
+        self.first_round == 0
+    }
+
+    /// The network that it lives on.
+    pub fn net(&self) -> &N {
+        &self.net
+    }
+
+    /// The same, to be changed: simulations do.
+    pub fn net_mut(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// What is in use right now, for tests and tables.
+    pub fn census(&self) -> Census {
+        Census {
+            clients: self.clients.len(),
+            links: self.links.len(),
+            tasks: self.tasks.len(),
+            held: self.held,
+            queued: self.queued,
+            blocks: self.tools.pool.used_blocks(),
+        }
+    }
+
+    /// How long the poll may wait; none: until something happens.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.run.is_empty() || (self.is_listener_ready && self.may_accept() && self.accept_again == Time(0)) {
+            return Some(Duration::ZERO);
+        }
+        let round = match self.is_draining() {
+            true => None,
+            false => Some(self.rounds.next()),
+        };
+        let accept = (self.is_listener_ready && self.may_accept()).then_some(self.accept_again);
+        [self.deadlines.next(), round, accept, self.drain]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|next| next.since(self.tools.now))
+    }
+
+    /// Takes an edge to its owner; one that belongs to a socket that is gone belongs to nobody.
+    fn dispatch(&mut self, event: Event) {
+        let slot = event.token.slot();
+        match event.token.owner() {
+            Owner::Listener => {
+                self.is_listener_ready = true;
+            }
+            Owner::Client => {
+                if let Some(client) = self.clients.get_mut(slot)
+                    && client.conn.token() == event.token
+                {
+                    client.conn.take(event);
+                    self.serve(slot);
+                }
+            }
+            Owner::Link => {
+                if let Some(link) = self.links.get_mut(slot)
+                    && link.conn.token() == event.token
+                {
+                    link.conn.take(event);
+                    match link.state {
+                        LinkState::Paired(client) => self.serve(client),
+                        LinkState::Pooled(_) => {
+                            if link.is_stale(false) {
+                                self.close_link(slot);
+                            }
+                        }
+                        LinkState::Dead => {}
+                    }
+                }
+            }
+            Owner::Probe => {
+                if let Some(server) = self.servers.get_mut(slot)
+                    && let Some(conn) = &mut server.probe.conn
+                    && conn.token() == event.token
+                {
+                    conn.take(event);
+                    self.step_probe(slot);
+                }
+            }
+        }
+    }
+
+    fn hear_signals(&mut self) {
+        while let Some(Signal::Stop) = self.net.signal() {
+            if self.is_draining() {
+                info!("stopped at once: {} clients are cut off", self.clients.len());
+                self.is_over = true;
+            } else {
+                self.start_to_drain();
+            }
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Accepts no more, lets idle clients go, and gives the rest time to finish.
+    fn start_to_drain(&mut self) {
+        // Whoever the kernel has let in already has been promised an answer.
+        self.is_listener_ready = true;
+        self.accept();
+        self.net.close_listener();
+        self.is_listener_ready = false;
+        self.drain = Some(self.tools.now + self.config.timeouts.drain);
+        self.tools.is_draining = true;
+        info!("draining: {} clients, {} requests under way, {} waiting", self.clients.len(), self.held, self.queued);
+        let idle: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.state == ClientState::Idle)
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in idle {
+            // A request may have arrived in this very turn.
+            self.serve(slot);
+            if self.clients.get(slot).is_some_and(|client| client.state == ClientState::Idle) {
+                self.close_client(slot);
+            }
+        }
+    }
+
+    /// Serves those who stopped only for the sake of others.
+    fn run_again(&mut self) {
+        for _ in 0..self.run.len() {
+            let Some(token) = self.run.pop_front() else { break };
+            if self.clients.get(token.slot()).is_some_and(|client| client.conn.token() == token) {
+                self.serve(token.slot());
+            }
+        }
+    }
+
+    /// Looks at the deadlines that are over.
+    fn expire(&mut self) {
+        let now = self.tools.now;
+        while let Some((at, token)) = self.deadlines.pop(now) {
+            let slot = token.slot();
+            match token.owner() {
+                Owner::Client => {
+                    let rang = match self.clients.get_mut(slot) {
+                        Some(client) if client.conn.token() == token => {
+                            client.alarm.ring(at, token, &mut self.deadlines)
+                        }
+                        _ => Rang::Early,
+                    };
+                    if rang == Rang::Due {
+                        self.overdue(slot);
+                    }
+                }
+                Owner::Probe => {
+                    let rang = match self.servers.get_mut(slot) {
+                        Some(server) => server.probe.alarm.ring(at, token, &mut self.deadlines),
+                        None => Rang::Early,
+                    };
+                    if rang == Rang::Due {
+                        self.probe_overdue(slot);
+                    }
+                }
+                Owner::Listener | Owner::Link => {}
+            }
+        }
+        if self.drain.is_some_and(|until| now >= until) {
+            warn!("drain timeout: {} clients are cut off", self.clients.len());
+            self.is_over = true;
+        }
+    }
+
+    fn may_accept(&self) -> bool {
+        !self.is_draining() && self.clients.len() - self.dead_clients.len() < self.clients_max
+    }
+
+    /// Accepts who waits at the listener, as long as there is room, and reads from each at once.
+    fn accept(&mut self) {
+        if self.tools.now < self.accept_again {
+            return;
+        }
+        self.accept_again = Time(0);
+        for _ in 0..ACCEPTS_MAX {
+            if !self.is_listener_ready || !self.may_accept() {
+                return;
+            }
+            match self.net.accept() {
+                Ok((socket, peer)) => {
+                    let entry = self.clients.vacant_entry();
+                    let slot = entry.key();
+                    self.generation = self.generation.wrapping_add(1);
+                    let token = Token::new(Owner::Client, slot as u32, self.generation);
+                    entry.insert(Client::new(Conn::new(socket, token), peer));
+                    self.rest_client(slot);
+                    self.serve(slot);
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.is_listener_ready = false,
+                    // The one who waited has left: the next may be there.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => {
+                        // No descriptors or no memory: the listener tells nothing new until it was
+                        // emptied once, so it is tried again whatever happens.
+                        warn!("cannot accept: {error}; trying again as connections close");
+                        self.accept_again = self.tools.now + ACCEPT_PAUSE;
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Frees what died in this turn: until here no slot was used again, so that no event of this
+    /// turn could reach a successor.
+    fn reap(&mut self) {
+        let any = !self.dead_clients.is_empty() || !self.dead_links.is_empty();
+        for slot in self.dead_clients.drain(..) {
+            self.clients.remove(slot);
+        }
+        for slot in self.dead_links.drain(..) {
+            self.links.remove(slot);
+        }
+        if any {
+            // A descriptor is free again.
+            self.accept_again = Time(0);
+        }
+        if self.is_draining() && self.clients.is_empty() {
+            self.is_over = true;
+        }
+    }
+
+    /// Gives memory and links back that a burst needed and the present does not.
+    fn keep_house(&mut self) {
+        let now = self.tools.now;
+        if now < self.shrink_again {
+            return;
+        }
+        self.shrink_again = now + SHRINK_EVERY;
+        self.tools.pool.shrink();
+        self.deadlines.shrink();
+        for server in 0..self.servers.len() {
+            while let Some(slot) = self.servers.get(server).and_then(|server| server.pool.front().copied()) {
+                let is_old = self.links.get(slot).is_none_or(|link| match link.state {
+                    LinkState::Pooled(since) => now.since(since) >= POOLED_MAX,
+                    LinkState::Paired(_) | LinkState::Dead => true,
+                });
+                if !is_old {
+                    break;
+                }
+                self.close_link(slot);
+            }
+        }
+    }
+}
+
+/// What is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Client connections.
+    pub clients: usize,
+    /// Links, pooled ones among them.
+    pub links: usize,
+    /// Exchanges that have begun.
+    pub tasks: usize,
+    /// Pairs: those of them that hold one of the N places.
+    pub held: usize,
+    /// Those that wait for one.
+    pub queued: usize,
+    /// Blocks.
+    pub blocks: usize,
+}
+
+/// The Host of requests that came without one.
+fn host_default(listen: &Address) -> String {
+    match listen {
+        Address::Tcp(address) if address.ip().is_unspecified() => format!("localhost:{}", address.port()),
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(_) => "localhost".to_owned(),
+    }
+}

@@ -1,0 +1,493 @@
+//! How one client is served: step after step, each of which says what comes next.
+
+use std::io;
+
+use log::{debug, warn};
+
+use super::Proxy;
+use crate::client::{ClientState, Fault, LINGER, Next, Place, Task};
+use crate::conn::Conn;
+use crate::exchange::{After, Loss, Overdue, ResponseState, Waiting};
+use crate::guess::{Outcome, Pick};
+use crate::http::head::Method;
+use crate::http::reply::{self, Reply};
+use crate::link::{Link, LinkState};
+use crate::net::{Net, Owner, Token};
+use crate::pair;
+use crate::probe::Failure;
+
+/// Exchanges that one client may finish in one turn before others have theirs.
+const TURN_EXCHANGES: u32 = 32;
+
+impl<N: Net> Proxy<N> {
+    /// Serves the client in `slot` until it has to wait, or others should have their turn.
+    pub(super) fn serve(&mut self, slot: usize) {
+        let mut finished = 0;
+        loop {
+            match self.step(slot) {
+                Next::Wait => return self.wait(slot),
+                Next::Yield => return self.run_later(slot),
+                Next::Choose => self.place(slot),
+                Next::Failed(fault) => self.fail(slot, fault),
+                Next::Finished => {
+                    self.finish(slot);
+                    finished += 1;
+                    if finished == TURN_EXCHANGES {
+                        return self.run_later(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, slot: usize) -> Next {
+        let Some(client) = self.clients.get_mut(slot) else { return Next::Wait };
+        match client.state {
+            ClientState::Dead => Next::Wait,
+            ClientState::Lingering(_) => client.linger(&mut self.tools),
+            ClientState::Idle if !client.conn.is_readable() => Next::Wait,
+            ClientState::Idle => {
+                let key = self.tasks.vacant_key();
+                let mut task = Task::new(slot, self.tools.now);
+                let next = client.read_head(&mut task, &mut self.tools, &self.config);
+                if !matches!(next, Next::Wait) || task.inbound.is_some() {
+                    client.state = ClientState::Busy(key);
+                    self.tasks.insert(task);
+                }
+                next
+            }
+            ClientState::Busy(key) => {
+                let Some(task) = self.tasks.get_mut(key) else { return Next::Wait };
+                match (task.link.and_then(|link| self.links.get_mut(link)), task.place) {
+                    (Some(link), _) => pair::pump(client, link, task, &mut self.tools),
+                    (None, _) if !task.exchange.is_unanswered() => pair::finish(client, task, &mut self.tools),
+                    (None, Place::None) => client.read_head(task, &mut self.tools, &self.config),
+                    // Who waits and has ended its stream is taken to have given up: under load that
+                    // is what it is, and serving it would cost those who still wait.
+                    (None, _) if client.has_left() => Next::Failed(Fault::ClientGone),
+                    (None, _) => Next::Wait,
+                }
+            }
+        }
+    }
+
+    fn run_later(&mut self, slot: usize) {
+        if let Some(client) = self.clients.get(slot) {
+            self.run.push_back(client.conn.token());
+        }
+    }
+
+    /// Sees to it that an edge or a deadline will bring the client back.
+    fn wait(&mut self, slot: usize) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        if client.state == ClientState::Dead {
+            return;
+        }
+        if client.conn.watch(&mut self.net).is_err() {
+            return self.fail(slot, Fault::ClientGone);
+        }
+        let ClientState::Busy(key) = client.state else { return };
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let waiting = match (task.place, task.link.and_then(|link| self.links.get(link))) {
+            (_, Some(link)) => pair::waiting(client, link, task),
+            (_, None) if !task.exchange.is_unanswered() => Waiting::Reader,
+            (Place::None, None) => Waiting::Head,
+            (_, None) => Waiting::Place,
+        };
+        if !task.has_moved && task.waiting == waiting {
+            return;
+        }
+        task.has_moved = false;
+        task.waiting = waiting;
+        let timeouts = &self.config.timeouts;
+        let span = match waiting {
+            Waiting::Head | Waiting::Content | Waiting::Reader => timeouts.client,
+            Waiting::Place => timeouts.queue,
+            Waiting::Connection => timeouts.connect,
+            Waiting::Server => timeouts.response,
+            Waiting::Tunnel => timeouts.tunnel,
+        };
+        client.alarm.set(self.tools.now + span, client.conn.token(), &mut self.deadlines);
+    }
+
+    /// The client's deadline is over.
+    pub(super) fn overdue(&mut self, slot: usize) {
+        let Some(client) = self.clients.get(slot) else { return };
+        let ClientState::Busy(key) = client.state else { return self.close_client(slot) };
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        task.has_moved = true;
+        let (status, text, outcome) = match task.exchange.overdue(task.waiting) {
+            Overdue::NoConnection => {
+                self.link_lost(slot, key, Some(io::ErrorKind::TimedOut));
+                return self.serve(slot);
+            }
+            Overdue::Cut => {
+                let is_server = task.waiting == Waiting::Server;
+                self.drop_link(key, if is_server { Outcome::Failed } else { Outcome::Abandoned });
+                return self.close_client(slot);
+            }
+            Overdue::SlowClient => (408, "the request did not arrive in time", Outcome::Abandoned),
+            Overdue::NoResponse => (504, "the server did not answer in time", Outcome::Failed),
+            Overdue::NoPlace => (503, "no place among the requests under way became free in time", Outcome::Abandoned),
+        };
+        self.drop_link(key, outcome);
+        self.reply(slot, status, text, false);
+        self.serve(slot);
+    }
+
+    /// A request is ready to be sent: it gets a place and a server, or waits for its turn.
+    fn place(&mut self, slot: usize) {
+        let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state) else { return };
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.place != Place::Held {
+            if self.queued > 0 || self.held >= self.config.parallel {
+                return self.enqueue(key, false);
+            }
+            task.place = Place::Held;
+            self.held += 1;
+        }
+        self.assign(slot, key);
+    }
+
+    /// Lets a request wait, behind all others or, if it was under way before, before them.
+    fn enqueue(&mut self, key: usize, first: bool) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task.place == Place::Held {
+            self.held -= 1;
+        }
+        self.tickets += 1;
+        self.queued += 1;
+        task.place = Place::Queued(self.tickets);
+        if first {
+            self.queue.push_front((self.tickets, key));
+        } else {
+            self.queue.push_back((self.tickets, key));
+        }
+    }
+
+    /// Gives free places to those who wait, in the order of their arrival.
+    pub(super) fn admit(&mut self) {
+        while self.held < self.config.parallel
+            && let Some((ticket, key)) = self.queue.pop_front()
+        {
+            let Some(task) = self.tasks.get_mut(key) else { continue };
+            if task.place != Place::Queued(ticket) {
+                continue;
+            }
+            if self.guess.pick(self.tools.now, &task.tried) == Pick::Full {
+                self.queue.push_front((ticket, key));
+                return;
+            }
+            task.place = Place::Held;
+            self.queued -= 1;
+            self.held += 1;
+            let slot = task.client;
+            self.assign(slot, key);
+            self.serve(slot);
+        }
+    }
+
+    /// Chooses a server and a link to it, until one can be had.
+    fn assign(&mut self, slot: usize, key: usize) {
+        loop {
+            let Some(task) = self.tasks.get_mut(key) else { return };
+            let server = match self.guess.pick(self.tools.now, &task.tried) {
+                Pick::Server(server) => server,
+                Pick::Full => return self.enqueue(key, true),
+                Pick::Nobody => return self.nobody(slot, key),
+            };
+            match self.link_to(server, slot, key) {
+                Ok(link) => {
+                    let Some(task) = self.tasks.get_mut(key) else { return };
+                    task.link = Some(link);
+                    task.dispatched = self.tools.now;
+                    task.exchange.go_again();
+                    task.has_moved = true;
+                    self.guess.dispatched(self.tools.now, server);
+                    self.rounds.dispatched();
+                    return;
+                }
+                Err(error) if is_our_own_lack(&error) => {
+                    warn!("cannot connect to a server: {error}");
+                    return self.reply(slot, 503, "the balancer has no descriptors left", false);
+                }
+                Err(error) => {
+                    task_failed_at(self.tasks.get_mut(key), server);
+                    self.server_failed(server, &Failure::of(error.kind()));
+                }
+            }
+        }
+    }
+
+    /// No server is left for a request.
+    fn nobody(&mut self, slot: usize, key: usize) {
+        let was_answered_badly = self.tasks.get(key).is_some_and(|task| task.met_broken_server);
+        if was_answered_badly {
+            self.reply(slot, 502, "every server that was tried broke off before it answered", false);
+        } else {
+            self.reply(slot, self.config.down_status, "every server has failed", false);
+        }
+    }
+
+    /// A link to `server` for the client in `slot`: a pooled one that is alive, or a new one.
+    fn link_to(&mut self, server: usize, slot: usize, key: usize) -> io::Result<usize> {
+        let (is_sure, is_new) = match self.tasks.get(key) {
+            Some(task) => (task.exchange.method == Method::Other, task.wants_new_link),
+            None => (false, true),
+        };
+        while !is_new
+            && let Some(link) = self.servers.get_mut(server).and_then(|server| server.pool.pop_back())
+        {
+            let Some(found) = self.links.get_mut(link) else { continue };
+            if found.is_stale(is_sure) {
+                self.bury_link(link);
+                continue;
+            }
+            found.state = LinkState::Paired(slot);
+            return Ok(link);
+        }
+        let Some(config) = self.config.servers.get(server) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let socket = self.net.connect(&config.address)?;
+        let entry = self.links.vacant_entry();
+        let link = entry.key();
+        self.generation = self.generation.wrapping_add(1);
+        let mut conn = Conn::new(socket, Token::new(Owner::Link, link as u32, self.generation));
+        conn.watch(&mut self.net)?;
+        entry.insert(Link::new(conn, server, slot));
+        Ok(link)
+    }
+
+    /// The exchange can not go on: another server, a reply, or the end of the connection.
+    fn fail(&mut self, slot: usize, fault: Fault) {
+        let Some(client) = self.clients.get(slot) else { return };
+        let ClientState::Busy(key) = client.state else { return self.close_client(slot) };
+        let Some(task) = self.tasks.get(key) else { return };
+        let is_unanswered = task.exchange.is_unanswered();
+        match fault {
+            Fault::ClientGone => {
+                self.drop_link(key, Outcome::Abandoned);
+                self.close_client(slot);
+            }
+            Fault::Request(refusal) => {
+                let rule = refusal.rule();
+                debug!("request refused: {} {} ({})", rule.status, rule.text, rule.section);
+                self.drop_link(key, Outcome::Abandoned);
+                if is_unanswered {
+                    self.reply(slot, rule.status, rule.text, true);
+                } else {
+                    self.close_client(slot);
+                }
+            }
+            Fault::Response(refusal) => {
+                let rule = refusal.rule();
+                if let Some(link) = task.link.and_then(|link| self.links.get(link))
+                    && let Some(server) = self.config.servers.get(link.server)
+                {
+                    warn!("server {} sent a broken response: {} ({})", server.name, rule.text, rule.section);
+                }
+                self.drop_link(key, Outcome::Failed);
+                if is_unanswered {
+                    self.reply(slot, 502, "the server sent a broken response", false);
+                } else {
+                    self.close_client(slot);
+                }
+            }
+            Fault::Link(kind) => self.link_lost(slot, key, kind),
+        }
+    }
+
+    /// The link ended (`kind`: none) or broke in the middle of an exchange.
+    fn link_lost(&mut self, slot: usize, key: usize, kind: Option<io::ErrorKind>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(link) = task.link.and_then(|link| self.links.get(link)) else { return };
+        let loss = task.exchange.lost(kind.is_none());
+        let server = link.server;
+        let is_reused = link.served > 0;
+        // A connection that took bytes stood; one that was used before stood then.
+        let stood = is_reused || task.exchange.is_sent;
+        if is_reused {
+            task.wants_new_link = true;
+        } else {
+            task.tried.push(server as u16);
+            task.met_broken_server |= stood;
+        }
+        self.drop_link(key, if is_reused { Outcome::Abandoned } else { Outcome::Failed });
+        if !stood {
+            let kind = kind.unwrap_or(io::ErrorKind::ConnectionReset);
+            let mut failure = Failure::of(kind);
+            if kind == io::ErrorKind::TimedOut {
+                failure.reason = format!("no connection within {:?}", self.config.timeouts.connect);
+            }
+            self.server_failed(server, &failure);
+        }
+        match loss {
+            Loss::Again => self.place(slot),
+            Loss::Reply => self.reply(slot, 502, "the server broke off before it answered", false),
+            Loss::Cut | Loss::End => self.close_client(slot),
+        }
+    }
+
+    /// Answers the client in a server's stead. `is_doubtful`: where its next request would begin is
+    /// not certain, so there will be none.
+    fn reply(&mut self, slot: usize, status: u16, text: &str, is_doubtful: bool) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let ClientState::Busy(key) = client.state else { return };
+        self.leave_place(key);
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if is_doubtful || !task.exchange.is_read() || self.tools.is_draining {
+            task.exchange.forbid_next();
+        }
+        if let Some(block) = task.request.take() {
+            self.tools.pool.give(block);
+        }
+        task.exchange.response = ResponseState::Complete;
+        task.status = status;
+        task.has_moved = true;
+        self.tools.head.clear();
+        let is_down = status == self.config.down_status || status == 503;
+        let message = Reply {
+            status,
+            text,
+            date: self.net.date(),
+            close: !task.exchange.keeps_client(),
+            to_head: task.exchange.method == Method::Head,
+            retry_after: is_down.then(|| self.config.check.every.as_secs().clamp(1, 60) as u32),
+        };
+        reply::write(&mut self.tools.head, &message);
+        // Sent by `pair::finish`, with whatever is there to be sent before it.
+        let fitted = self.tools.pool.append(&mut task.answer, &self.tools.head);
+        debug_assert!(fitted);
+    }
+
+    /// The response has been passed on: both sides go their ways.
+    fn finish(&mut self, slot: usize) {
+        let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state) else { return };
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let ending = task.exchange.ending(task.has_rest);
+        let outcome = Outcome::Answered(task.status, self.tools.now.since(task.dispatched));
+        if let Some(link) = task.link.take() {
+            self.part(link, outcome, ending.keep_link);
+        }
+        self.leave_place(key);
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let has_more = task.inbound.is_some();
+        let is_next = ending.client == After::Next && !self.tools.is_draining;
+        if is_next && has_more {
+            return task.renew(&mut self.tools);
+        }
+        self.drop_task(key);
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        client.state = ClientState::Idle;
+        if is_next {
+            self.rest_client(slot);
+        } else if ending.client == After::Linger || has_more || client.conn.is_readable() {
+            // Closing with bytes unread would reset the connection, and the response might be lost
+            // with it (RFC 9112 §9.6).
+            client.start_to_linger();
+            client.alarm.set(self.tools.now + LINGER, client.conn.token(), &mut self.deadlines);
+        } else {
+            self.close_client(slot);
+        }
+    }
+
+    /// An idle client waits for its next request.
+    pub(super) fn rest_client(&mut self, slot: usize) {
+        if let Some(client) = self.clients.get_mut(slot) {
+            let due = self.tools.now + self.config.timeouts.idle;
+            client.alarm.set(due, client.conn.token(), &mut self.deadlines);
+        }
+    }
+
+    /// Closes a client and all that it has.
+    pub(super) fn close_client(&mut self, slot: usize) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let state = std::mem::replace(&mut client.state, ClientState::Dead);
+        if state == ClientState::Dead {
+            return;
+        }
+        client.alarm.clear();
+        self.dead_clients.push(slot);
+        if let ClientState::Busy(key) = state {
+            self.drop_link(key, Outcome::Abandoned);
+            self.leave_place(key);
+            self.drop_task(key);
+        }
+    }
+
+    fn drop_task(&mut self, key: usize) {
+        if let Some(mut task) = self.tasks.try_remove(key) {
+            debug_assert!(task.link.is_none() && task.place == Place::None);
+            task.release(&mut self.tools.pool);
+        }
+    }
+
+    /// The task's place, in the queue or among the N, is free again.
+    fn leave_place(&mut self, key: usize) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        match std::mem::replace(&mut task.place, Place::None) {
+            Place::None => {}
+            Place::Held => self.held -= 1,
+            // The ticket stays in the queue, and is dead there.
+            Place::Queued(_) => self.queued -= 1,
+        }
+    }
+
+    /// Closes the task's link, if it has one, with the exchange unfinished.
+    fn drop_link(&mut self, key: usize, outcome: Outcome) {
+        if let Some(link) = self.tasks.get_mut(key).and_then(|task| task.link.take()) {
+            self.part(link, outcome, false);
+        }
+    }
+
+    /// A link is done with its exchange: into the pool, or away.
+    fn part(&mut self, slot: usize, outcome: Outcome, keep: bool) {
+        let now = self.tools.now;
+        let Some(link) = self.links.get_mut(slot) else { return };
+        let server = link.server;
+        self.guess.finished(now, server, outcome);
+        if keep && link.broken.is_none() && !link.conn.is_peer_closed() && !link.conn.is_hung_up() {
+            link.served += 1;
+            link.state = LinkState::Pooled(now);
+            if let Some(server) = self.servers.get_mut(server) {
+                server.pool.push_back(slot);
+            }
+        } else {
+            self.bury_link(slot);
+        }
+    }
+
+    /// Closes a link, wherever it is.
+    pub(super) fn close_link(&mut self, slot: usize) {
+        let Some(link) = self.links.get(slot) else { return };
+        if let Some(server) = self.servers.get_mut(link.server)
+            && let Some(index) = server.pool.iter().position(|pooled| *pooled == slot)
+        {
+            server.pool.remove(index);
+        }
+        self.bury_link(slot);
+    }
+
+    /// Closes a link that is in no pool.
+    fn bury_link(&mut self, slot: usize) {
+        if let Some(link) = self.links.get_mut(slot)
+            && link.state != LinkState::Dead
+        {
+            link.state = LinkState::Dead;
+            self.dead_links.push(slot);
+        }
+    }
+}
+
+fn task_failed_at(task: Option<&mut Task>, server: usize) {
+    if let Some(task) = task {
+        task.tried.push(server as u16);
+    }
+}
+
+/// Whether a connection could not be made for a lack on our side: no server is to blame.
+fn is_our_own_lack(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, ENOMEM and ENOBUFS have no kinds of their own, EADDRNOTAVAIL has.
+    matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105)) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
