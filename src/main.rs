@@ -1,4 +1,138 @@
-//! The command-line program.
+//! The program: arguments, logging, descriptors, exit codes. What it runs is in the library.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bestguess::cli::{self, Command};
+use bestguess::config::{CheckMode, Config};
+use bestguess::health::Standing;
+use bestguess::net::mio::MioNet;
+use bestguess::proxy::{Flow, Proxy};
+use bestguess::logging;
+use log::{error, info, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// How long the last log lines may take to be written.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// Descriptors that clients never get: for checks, logs and the like.
+const DESCRIPTORS_RESERVED: usize = 32;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name)) {
+        Ok(invocation) => invocation,
+        Err(wrong) => {
+            let _ = writeln!(io::stderr(), "{wrong}");
+            return ExitCode::from(wrong.exit_code());
+        }
+    };
+    match &invocation.command {
+        Command::Help(text) => return print(text),
+        Command::Version => return print(&format!("{}\n", cli::VERSION)),
+        Command::Serve(_) | Command::Test(_) | Command::Demo(_) | Command::Origin(_) => {}
+    }
+    logging::init(invocation.verbosity);
+    let outcome = match invocation.command {
+        Command::Serve(config) => serve(*config),
+        Command::Test(config) => test(*config),
+        Command::Demo(_) | Command::Origin(_) => Ok(ExitCode::FAILURE),
+        Command::Help(_) | Command::Version => Ok(ExitCode::SUCCESS),
+    };
+    let code = outcome.unwrap_or_else(|cause| {
+        error!("{cause}");
+        ExitCode::FAILURE
+    });
+    logging::flush(LOG_FLUSH);
+    code
+}
+
+/// Balances until a signal ends it.
+fn serve(config: Config) -> io::Result<ExitCode> {
+    let clients_max = clients_max(&config);
+    let mut net = MioNet::new()?;
+    net.listen(&config.listen).map_err(|cause| {
+        io::Error::new(cause.kind(), format!("cannot listen on {}: {cause}", config.listen))
+    })?;
+    net.hear_signals()?;
+    if let Some(address) = net.listening() {
+        info!("listening on {address}");
+    }
+    info!(
+        "{} servers, at most {} requests at once (N), a check every {} requests (R) or {:?} (X), at most {clients_max} clients",
+        config.servers.len(),
+        config.parallel,
+        config.check.every_requests,
+        config.check.every,
+    );
+    let mut proxy = Proxy::new(net, config, clients_max, chance());
+    while proxy.turn()? == Flow::Continue {}
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks each server once and prints what came of it.
+fn test(config: Config) -> io::Result<ExitCode> {
+    let mode = config.check.mode;
+    let mut proxy = Proxy::new(MioNet::new()?, config, 1, chance());
+    while !proxy.is_first_round_over() {
+        proxy.turn()?;
+    }
+    let width = proxy.servers().map(|server| server.name.len()).max().unwrap_or(0).max("server".len());
+    let mut table = String::new();
+    let mut are_valid = true;
+    let _ = writeln!(table, "{:width$}  {:9}  {:>12}  {:>12}", "server", "state", "errors", "load");
+    for server in proxy.servers() {
+        let is_valid = server.health.standing() == Standing::Valid;
+        are_valid &= is_valid || mode == CheckMode::Off;
+        let state = match (is_valid, mode) {
+            (true, _) => "valid",
+            (false, CheckMode::Off) => "unchecked",
+            (false, _) => "invalid",
+        };
+        let (errors, load) = match server.report {
+            Some(report) => (report.errors.to_string(), report.load.to_string()),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let line = format!("{:width$}  {state:9}  {errors:>12}  {load:>12}  {}", server.name, server.health.reason());
+        let _ = writeln!(table, "{}", line.trim_end());
+    }
+    print(&table);
+    Ok(if are_valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Raises the limit of open files as far as it goes, and tells how many clients it leaves room for.
+fn clients_max(config: &Config) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let files = files.map_or(1 << 20, |files| usize::try_from(files).unwrap_or(usize::MAX).min(1 << 20));
+    // A client may need a link, but no more than N do; each server has a check.
+    let others = DESCRIPTORS_RESERVED + config.servers.len();
+    let left = files.saturating_sub(others);
+    let room = left.saturating_sub(config.parallel.min(left / 2)).max(1);
+    if let Some(wanted) = config.clients_max.filter(|wanted| *wanted > room) {
+        warn!("--max-clients {wanted}: the limit of {files} open files leaves room for {room}; raise it (ulimit -n)");
+    }
+    config.clients_max.unwrap_or(room).min(room)
+}
+
+/// A number that nobody foresees.
+fn chance() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Writes `text` to standard output; a reader that has gone is no fault of ours.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

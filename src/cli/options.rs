@@ -288,6 +288,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         short: "",
+        long: "--tunnel-timeout",
+        takes: Takes::Value("TIME"),
+        env: "BESTGUESS_TUNNEL_TIMEOUT",
+        default: "1h",
+        group: Group::Times,
+        help: "of a silent upgraded connection",
+        apply: |draft, text| put(&mut draft.config.timeouts.tunnel, value::time(text)),
+    },
+    OptionSpec {
+        short: "",
         long: "--queue-timeout",
         takes: Takes::Value("TIME"),
         env: "BESTGUESS_QUEUE_TIMEOUT",

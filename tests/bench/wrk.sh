@@ -47,8 +47,8 @@ What is missing of wrk, nginx and haproxy is installed from Debian's packages.
                         close64   64 clients, a new connection per request, 256 B
                         large64k  64 keep-alive connections, 64 KiB
                         large1m   64 keep-alive connections, 1 MiB
-  --rounds N          runs of each program per workload; also BENCH_ROUNDS (3)
-  --seconds S         whole seconds per run; also BENCH_SECONDS (2)
+  --rounds N          runs of each program per workload; also BENCH_ROUNDS (6)
+  --seconds S         whole seconds per run; also BENCH_SECONDS (1)
   --layout LAYOUT     who runs on which CPU; also BENCH_LAYOUT (one)
                         one       all on one CPU: each wake-up handles a full batch and nothing waits
                                   for another CPU; the most repeatable
@@ -76,8 +76,8 @@ whole_number() {
 
 parse_arguments() {
     binary=${BESTGUESS_BIN:-}
-    rounds=${BENCH_ROUNDS:-3}
-    seconds=${BENCH_SECONDS:-2}
+    rounds=${BENCH_ROUNDS:-6}
+    seconds=${BENCH_SECONDS:-1}
     layout=${BENCH_LAYOUT:-one}
     local list=${BENCH_WORKLOADS:-} option value
     install=yes
@@ -591,12 +591,12 @@ errors() {
     text=${text%, }
 }
 
-row() { printf '| %-8s | %-9s | %10s | %10s | %15s | %13s | %8s | %s |\n' "$@"; }
+row() { printf '| %-8s | %-9s | %10s | %10s | %18s | %12s | %8s | %-6s |\n' "$@"; }
 
 table() {
     local name key best middle_cost low high rate_middle cost range ratio marked
     row workload program requests/s CPU_us/req range 'of best peer' peak_MiB errors | tr _ ' '
-    echo '|----------|-----------|-----------:|-----------:|----------------:|--------------:|---------:|--------|'
+    echo '|----------|-----------|-----------:|-----------:|-------------------:|-------------:|---------:|--------|'
     for workload in "${workloads[@]}"; do
         # The best peer is the cheapest one that served without errors.
         best=''
@@ -623,7 +623,7 @@ table() {
                 [[ $name != bestguess ]] || failed=yes
             fi
             row "$workload" "$name" "$(printf '%.0f' "${rate_middle:-0}")" "$cost" "$range" "$ratio" \
-                "$(awk -v k="${memory[$key]:-0}" 'BEGIN { printf "%.1f", k / 1024 }')" "$marked"
+                "$(awk -v k="${memory[$key]:-0}" 'BEGIN { printf (k ? "%.1f" : "-"), k / 1024 }')" "$marked"
         done
     done
 }
@@ -644,10 +644,10 @@ TEXT
 footer() {
     cat <<TEXT
 
-Medians of $rounds interleaved runs of ${seconds} s each. CPU us/req: CPU time of the program per request, from
-$clock_text; "of best peer": that, divided by the least of nginx and HAProxy; less is better.
-Peak MiB: greatest resident memory of the serving process in that workload. All have one thread,
-$SERVERS servers behind them and kept-alive connections to these.
+Medians over interleaved runs ($rounds of $seconds s). CPU us/req: CPU time of the program per request,
+from $clock_text; "of best peer": that, divided by the least of nginx and HAProxy; less is better,
+and differences below 5 to 10 % are noise. Peak MiB: greatest resident memory of the serving process in
+that workload. Each program has one thread, and $SERVERS servers behind it over kept-alive connections.
 TEXT
 }
 
