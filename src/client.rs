@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::access::{Access, Record};
 use crate::buffer::{Block, Pool};
 use crate::config::Config;
 use crate::conn::{Conn, Filled};
@@ -87,6 +88,10 @@ pub struct Task {
     pub dispatched: Time,
     /// The status that the client got, 0 before that.
     pub status: u16,
+    /// Bytes of the response's content that were read so far.
+    pub content_bytes: u64,
+    /// What the access log will say of the request, if there is one.
+    pub record: Option<Box<Record>>,
 }
 
 /// Where a task stands.
@@ -137,6 +142,8 @@ pub struct Tools {
     pub head: Vec<u8>,
     /// The blocks.
     pub pool: Pool,
+    /// The access log's lines.
+    pub access: Access,
     /// The time of this turn.
     pub now: Time,
     /// Whether the process is about to end.
@@ -167,6 +174,8 @@ impl Task {
             met_broken_server: false,
             dispatched: now,
             status: 0,
+            content_bytes: 0,
+            record: None,
         }
     }
 
@@ -235,10 +244,10 @@ impl<S: Socket> Client<S> {
                 }
                 continue;
             }
-            let Tools { scratch, head, pool, host_default, .. } = &mut *tools;
+            let Tools { scratch, head, pool, access, host_default, .. } = &mut *tools;
             let bytes = scratch.get_mut(..count).unwrap_or_default();
             let forwarding = forwarding(peer, host_default, config);
-            let used = match judge(bytes, 0, task, head, &forwarding) {
+            let used = match judge(bytes, 0, task, head, &forwarding, access.is_on()) {
                 Ok(used) => used,
                 Err(refusal) => return Next::Failed(Fault::Request(refusal)),
             };
@@ -294,7 +303,7 @@ fn judge_inbound(task: &mut Task, peer: Option<IpAddr>, tools: &mut Tools, confi
     let mut block = task.inbound.take()?;
     let forwarding = forwarding(peer, &tools.host_default, config);
     let searched = task.searched;
-    match judge(block.filled_mut(), searched, task, &mut tools.head, &forwarding) {
+    match judge(block.filled_mut(), searched, task, &mut tools.head, &forwarding, tools.access.is_on()) {
         Ok(None) => {
             task.searched = block.len();
             task.inbound = Some(block);
@@ -325,6 +334,7 @@ fn judge(
     task: &mut Task,
     out: &mut Vec<u8>,
     forwarding: &Forwarding<'_>,
+    is_recorded: bool,
 ) -> Result<Option<usize>, Refusal> {
     let blank = head::blank_lines(bytes);
     let (_, bytes) = bytes.split_at_mut(blank);
@@ -339,6 +349,7 @@ fn judge(
     out.clear();
     rewrite::request(out, &request, forwarding);
     task.exchange.ask(&request);
+    task.record = is_recorded.then(|| Box::new(Record::of(&request)));
     let mut used = blank + end;
     if let RequestState::Content(meter) = &mut task.exchange.request {
         let passed = meter.pass(content)?;

@@ -2,13 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bestguess::cli::{self, Command};
-use bestguess::config::{CheckMode, Config};
+use bestguess::config::{CheckMode, Config, LogTarget};
 use bestguess::health::Standing;
 use bestguess::net::mio::MioNet;
 use bestguess::proxy::{Flow, Proxy};
@@ -67,8 +70,20 @@ fn serve(config: Config) -> io::Result<ExitCode> {
         config.check.every_requests,
         config.check.every,
     );
+    let access_log = config.access_log.as_ref().map(AccessLog::start).transpose()?;
     let mut proxy = Proxy::new(net, config, clients_max, chance());
-    while proxy.turn()? == Flow::Continue {}
+    loop {
+        let flow = proxy.turn()?;
+        if let Some(access_log) = &access_log {
+            access_log.write(proxy.access().take());
+        }
+        if flow == Flow::Stop {
+            break;
+        }
+    }
+    if let Some(access_log) = access_log {
+        access_log.end();
+    }
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -120,6 +135,66 @@ fn clients_max(config: &Config) -> usize {
         warn!("--max-clients {wanted}: the limit of {files} open files leaves room for {room}; raise it (ulimit -n)");
     }
     config.clients_max.unwrap_or(room).min(room)
+}
+
+/// The thread that writes the access log: a full disk or a slow pipe must not hold up the loop.
+struct AccessLog {
+    pieces: SyncSender<Vec<u8>>,
+    writer: JoinHandle<()>,
+}
+
+impl AccessLog {
+    /// Turns' lines that may wait to be written.
+    const PIECES_MAX: usize = 256;
+
+    fn start(target: &LogTarget) -> io::Result<AccessLog> {
+        let mut out: Box<dyn Write + Send> = match target {
+            LogTarget::Stdout => Box::new(io::stdout()),
+            LogTarget::File(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                Box::new(file.map_err(|cause| {
+                    io::Error::new(cause.kind(), format!("cannot write the access log {}: {cause}", path.display()))
+                })?)
+            }
+        };
+        let (pieces, received) = sync_channel::<Vec<u8>>(AccessLog::PIECES_MAX);
+        let writer = std::thread::Builder::new().name("access log".to_owned()).stack_size(64 << 10).spawn(move || {
+            let mut is_well = true;
+            for piece in received {
+                let outcome = out.write_all(&piece).and_then(|()| out.flush());
+                if let Err(cause) = &outcome
+                    && is_well
+                {
+                    warn!("access log: {cause}; its lines are lost until it can be written again");
+                }
+                is_well = outcome.is_ok();
+            }
+        })?;
+        Ok(AccessLog { pieces, writer })
+    }
+
+    /// Hands the lines of a turn over; never waits.
+    fn write(&self, (lines, lost): (Vec<u8>, u64)) {
+        if lost > 0 {
+            warn!("access log: {lost} lines lost, the writer is behind");
+        }
+        if lines.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(piece)) = self.pieces.try_send(lines) {
+            let lost = piece.iter().filter(|byte| **byte == b'\n').count();
+            warn!("access log: {lost} lines lost, the writer is behind");
+        }
+    }
+
+    /// Writes what is handed over, but waits for no reader that never comes.
+    fn end(self) {
+        drop(self.pieces);
+        let until = Instant::now() + LOG_FLUSH;
+        while !self.writer.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// A number that nobody foresees.

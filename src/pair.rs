@@ -339,6 +339,7 @@ fn meter_response(bytes: &mut [u8], task: &mut Task) -> Result<usize, Fault> {
     match &mut task.exchange.response {
         ResponseState::Content(meter) => {
             let passed = meter.pass(bytes).map_err(Fault::Response)?;
+            task.content_bytes += passed.kept as u64;
             task.has_rest |= passed.read < bytes.len();
             if meter.is_done() {
                 task.exchange.response = ResponseState::Complete;

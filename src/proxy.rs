@@ -14,6 +14,7 @@ use std::time::Duration;
 use log::{info, warn};
 use slab::Slab;
 
+use crate::access::Access;
 use crate::buffer::Pool;
 use crate::client::{Client, ClientState, Task, Tools};
 use crate::config::{Address, CheckMode, Config};
@@ -126,6 +127,7 @@ impl<N: Net> Proxy<N> {
             scratch: vec![0; pair::SCRATCH].into_boxed_slice(),
             head: Vec::with_capacity(4096),
             pool: Pool::new(WIDE_BYTES_MAX),
+            access: Access::new(config.access_log.is_some()),
             now,
             is_draining: false,
             host_default: host_default(&config.listen),
@@ -198,6 +200,11 @@ impl<N: Net> Proxy<N> {
     /// Whether every server has been checked once.
     pub fn is_first_round_over(&self) -> bool {
         self.first_round == 0
+    }
+
+    /// The access log's lines, to be taken behind each turn.
+    pub fn access(&mut self) -> &mut Access {
+        &mut self.tools.access
     }
 
     /// The network that it lives on.

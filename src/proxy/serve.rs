@@ -5,6 +5,7 @@ use std::io;
 use log::{debug, warn};
 
 use super::Proxy;
+use crate::access::Ended;
 use crate::client::{ClientState, Fault, LINGER, Next, Place, Task};
 use crate::conn::Conn;
 use crate::exchange::{After, Loss, Overdue, ResponseState, Waiting};
@@ -371,6 +372,7 @@ impl<N: Net> Proxy<N> {
             self.part(link, outcome, ending.keep_link);
         }
         self.leave_place(key);
+        self.record(slot, key);
         let Some(task) = self.tasks.get_mut(key) else { return };
         let has_more = task.inbound.is_some();
         let is_next = ending.client == After::Next && !self.tools.is_draining;
@@ -412,7 +414,24 @@ impl<N: Net> Proxy<N> {
         if let ClientState::Busy(key) = state {
             self.drop_link(key, Outcome::Abandoned);
             self.leave_place(key);
+            self.record(slot, key);
             self.drop_task(key);
+        }
+    }
+
+    /// Writes down how an exchange ended, if anybody wants to know.
+    fn record(&mut self, slot: usize, key: usize) {
+        if !self.tools.access.is_on() {
+            return;
+        }
+        if let (Some(client), Some(task)) = (self.clients.get(slot), self.tasks.get(key)) {
+            self.tools.access.add(&Ended {
+                peer: client.peer,
+                record: task.record.as_deref(),
+                date: self.net.date(),
+                status: task.status,
+                bytes: task.content_bytes,
+            });
         }
     }
 
