@@ -80,8 +80,8 @@ pub struct Task {
     pub has_moved: bool,
     /// The servers that failed it.
     pub tried: Vec<u16>,
-    /// Whether a pooled link proved stale, so that the next one has to be new.
-    pub wants_new_link: bool,
+    /// The server whose pooled link proved stale, so that the next one to it has to be new.
+    pub stale_at: Option<usize>,
     /// Whether a server took it and broke off before it answered.
     pub met_broken_server: bool,
     /// When the server was last given it.
@@ -170,7 +170,7 @@ impl Task {
             waiting: Waiting::Head,
             has_moved: true,
             tried: Vec::new(),
-            wants_new_link: false,
+            stale_at: None,
             met_broken_server: false,
             dispatched: now,
             status: 0,
@@ -196,6 +196,16 @@ impl Task {
                 pool.give_from(&mut self.request);
             }
         }
+    }
+
+    /// It goes to a server, perhaps not the first one: from its first byte.
+    pub fn start(&mut self, link: usize, tools: &mut Tools) {
+        self.link = Some(link);
+        self.dispatched = tools.now;
+        self.has_moved = true;
+        self.sent = 0;
+        self.exchange.go_again();
+        tools.pool.give_from(&mut self.heard);
     }
 
     /// The next request of the same client: what it has sent already stays.

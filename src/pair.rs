@@ -31,6 +31,10 @@ const WHOLE_MAX: usize = 64 << 10;
 /// Moves what can be moved between `client` and `link`.
 pub fn pump<S: Socket>(client: &mut Client<S>, link: &mut Link<S>, task: &mut Task, tools: &mut Tools) -> Next {
     let mut budget = TURN_BYTES;
+    let is_tunnel = matches!(task.exchange.response, ResponseState::Tunnel { .. });
+    if client.conn.is_hung_up() && !is_tunnel {
+        return Next::Failed(Fault::ClientGone);
+    }
     loop {
         if matches!(task.exchange.response, ResponseState::Tunnel { .. }) {
             return tunnel(client, link, task, tools, budget);

@@ -200,10 +200,7 @@ impl<N: Net> Proxy<N> {
             match self.link_to(server, slot, key) {
                 Ok(link) => {
                     let Some(task) = self.tasks.get_mut(key) else { return };
-                    task.link = Some(link);
-                    task.dispatched = self.tools.now;
-                    task.exchange.go_again();
-                    task.has_moved = true;
+                    task.start(link, &mut self.tools);
                     self.guess.dispatched(self.tools.now, server);
                     self.rounds.dispatched();
                     return;
@@ -233,7 +230,7 @@ impl<N: Net> Proxy<N> {
     /// A link to `server` for the client in `slot`: a pooled one that is alive, or a new one.
     fn link_to(&mut self, server: usize, slot: usize, key: usize) -> io::Result<usize> {
         let (is_sure, is_new) = match self.tasks.get(key) {
-            Some(task) => (task.exchange.method == Method::Other, task.wants_new_link),
+            Some(task) => (task.exchange.method == Method::Other, task.stale_at == Some(server)),
             None => (false, true),
         };
         while !is_new
@@ -309,7 +306,7 @@ impl<N: Net> Proxy<N> {
         // A connection that took bytes stood; one that was used before stood then.
         let stood = is_reused || task.exchange.is_sent;
         if is_reused {
-            task.wants_new_link = true;
+            task.stale_at = Some(server);
         } else {
             task.tried.push(server as u16);
             task.met_broken_server |= stood;
