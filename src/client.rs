@@ -33,6 +33,8 @@ pub struct Client<S> {
     pub alarm: Alarm,
     /// Its address; none on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// Whether it is in the run queue already.
+    pub will_run: bool,
 }
 
 /// What a client is doing.
@@ -219,7 +221,7 @@ impl Task {
 impl<S: Socket> Client<S> {
     /// A client that was just accepted.
     pub fn new(conn: Conn<S>, peer: Option<SocketAddr>) -> Client<S> {
-        Client { conn, state: ClientState::Idle, alarm: Alarm::default(), peer }
+        Client { conn, state: ClientState::Idle, alarm: Alarm::default(), peer, will_run: false }
     }
 
     /// Whether it can be read from no more and has nothing left to say.

@@ -43,6 +43,11 @@ impl Alarm {
         self.due
     }
 
+    /// Whether the heap's moment `at` of this owner is the one that counts.
+    pub fn is_armed(&self, at: Time) -> bool {
+        self.armed == at
+    }
+
     /// Sets the deadline of the owner `token` to `due`. Later than it was: costs nothing. Earlier
     /// than the heap would look: one push, O(log n).
     pub fn set(&mut self, due: Time, token: Token, deadlines: &mut Deadlines) {
@@ -90,8 +95,12 @@ impl Deadlines {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Gives memory back that a burst needed and the present does not.
-    pub fn shrink(&mut self) {
+    /// Drops the entries that nobody counts on any more, by `is_armed`, once they outnumber the
+    /// `owners`; gives memory back that a burst needed and the present does not. O(entries).
+    pub fn shrink(&mut self, owners: usize, is_armed: impl Fn(Time, Token) -> bool) {
+        if self.heap.len() > 2 * owners + 256 {
+            self.heap.retain(|Reverse((at, token))| is_armed(*at, *token));
+        }
         if self.heap.capacity() > 4 * self.heap.len() + 256 {
             self.heap.shrink_to(2 * self.heap.len());
         }
@@ -143,6 +152,20 @@ mod tests {
             alarm.set(Time(at + 100), token(1), &mut heap);
         }
         assert_eq!(heap.heap.len(), 1);
+    }
+
+    #[test]
+    fn entries_of_owners_that_are_gone_do_not_pile_up() {
+        let mut heap = Deadlines::default();
+        let mut living = Alarm::default();
+        living.set(Time(5), token(0), &mut heap);
+        for slot in 1..10_000 {
+            Alarm::default().set(Time(50), token(slot), &mut heap);
+        }
+        heap.shrink(1, |at, who| who == token(0) && living.is_armed(at));
+        assert_eq!(heap.heap.len(), 1);
+        assert!(heap.heap.capacity() < 1000);
+        assert_eq!(heap.pop(Time(5)), Some((Time(5), token(0))));
     }
 
     #[test]

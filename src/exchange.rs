@@ -193,12 +193,19 @@ impl Exchange {
             if !self.upgrade || response.version != Version::Http11 {
                 return Err(Refusal::Switch);
             }
-            self.response = ResponseState::Tunnel { up: Half::Open, down: Half::Open };
+            self.response = ResponseState::Tunnel {
+                up: Half::Open,
+                down: Half::Open,
+            };
             return Ok(Heard::Switch);
         }
         if response.status < 200 {
-            self.interims += 1;
-            return if self.interims > INTERIMS_MAX { Err(Refusal::Interim) } else { Ok(Heard::Interim) };
+            self.interims = self.interims.saturating_add(1);
+            return if self.interims > INTERIMS_MAX {
+                Err(Refusal::Interim)
+            } else {
+                Ok(Heard::Interim)
+            };
         }
         let unchunk = self.unchunks(response.framing);
         self.keep_link = response.keep_alive && response.framing != Framing::UntilClose;
@@ -243,7 +250,10 @@ impl Exchange {
     /// Whether another server may get the request: none may have seen it, or it is idempotent
     /// (RFC 9110 §9.2.2); and all of it is still there.
     pub fn may_go_again(&self) -> bool {
-        self.is_unanswered() && self.is_whole && (!self.is_sent || self.method != Method::Other) && self.interims == 0
+        self.is_unanswered()
+            && self.is_whole
+            && (!self.is_sent || self.method != Method::Other)
+            && self.interims == 0
     }
 
     /// It is to be sent to another server.
@@ -275,8 +285,9 @@ impl Exchange {
         }
     }
 
-    /// What becomes of both sides, now that the response was passed on; `rest`: whether the server
-    /// sent bytes behind it.
+    /// What becomes of both sides, now that the response was passed on; `rest`: whether bytes are
+    /// left over at the link, sent by the server behind its response or of the request and not sent:
+    /// either would be taken for part of the next exchange.
     pub fn ending(&self, rest: bool) -> Ending {
         let is_whole_here = self.is_read();
         let complete = matches!(self.response, ResponseState::Complete);

@@ -15,9 +15,11 @@ use crate::net::Time;
 pub struct Guess {
     policy: Policy,
     servers: Vec<Server>,
-    /// Where round-robin goes on.
-    turn: usize,
-    /// The state of the generator behind `random` and the last ties.
+    /// Requests dispatched so far.
+    turn: u64,
+    /// How far round-robin has got: the account of the server that was chosen last.
+    round: f64,
+    /// The state of the generator behind `Policy::Random`.
     seed: u64,
 }
 
@@ -29,15 +31,15 @@ struct Server {
     max: u32,
     in_flight: u32,
     report: Report,
-    /// Added to the reported load: what it was ahead when it came back with a lower count.
-    level: u64,
+    /// Added to the reported load: what the others were ahead when it came back.
+    level: f64,
     /// Dispatched since the last report was asked for, and since the one before.
     since: u64,
     since_asked: u64,
     /// The number of the pick that chose it last.
     picked: u64,
-    /// Round-robin's account: who has waited longest for its share.
-    credit: f64,
+    /// Round-robin's account: each request adds what it costs, less for a higher weight.
+    spent: f64,
 }
 
 /// The outcome of a pick.
@@ -73,14 +75,20 @@ impl Guess {
                 max: config.max.unwrap_or(u32::MAX),
                 in_flight: 0,
                 report: Report::default(),
-                level: 0,
+                level: 0.0,
                 since: 0,
                 since_asked: 0,
                 picked: 0,
-                credit: 0.0,
+                spent: 0.0,
             })
             .collect();
-        Guess { policy, servers, turn: 0, seed: seed | 1 }
+        Guess {
+            policy,
+            servers,
+            turn: 0,
+            round: 0.0,
+            seed: seed | 1,
+        }
     }
 
     /// Chooses a server for one request that `tried` have failed already. `_now` is for policies
@@ -89,7 +97,13 @@ impl Guess {
         let may = |(index, server): &(usize, &Server)| {
             server.standing != Standing::Invalid && !tried.contains(&(*index as u16))
         };
-        let Some(best_standing) = self.servers.iter().enumerate().filter(may).map(|(_, server)| server.standing).min()
+        let Some(best_standing) = self
+            .servers
+            .iter()
+            .enumerate()
+            .filter(may)
+            .map(|(_, server)| server.standing)
+            .min()
         else {
             return Pick::Nobody;
         };
@@ -98,16 +112,30 @@ impl Guess {
         let candidates = self.servers.iter().enumerate().filter(free);
         let chosen = match self.policy {
             Policy::BestGuess => least(candidates, |server| {
-                (server.estimate(), server.report.errors as f64, server.picked as f64)
+                (
+                    server.estimate(),
+                    server.report.errors as f64,
+                    server.picked as f64,
+                )
             }),
             // To the letter: what was dispatched since the report is not looked at.
             Policy::LeastLoad => least(candidates, |server| {
-                (server.report.load as f64 / server.weight, server.report.errors as f64, 0.0)
+                (
+                    server.report.load as f64 / server.weight,
+                    server.report.errors as f64,
+                    0.0,
+                )
             }),
             Policy::LeastConn => least(candidates, |server| {
-                (f64::from(server.in_flight) / server.weight, server.picked as f64, 0.0)
+                (
+                    f64::from(server.in_flight) / server.weight,
+                    server.picked as f64,
+                    0.0,
+                )
             }),
-            Policy::RoundRobin => least(candidates, |server| (server.credit, 0.0, 0.0)),
+            Policy::RoundRobin => least(candidates, |server| {
+                (server.spent.max(self.round), server.picked as f64, 0.0)
+            }),
             Policy::Random => {
                 let total: f64 = candidates.clone().map(|(_, server)| server.weight).sum();
                 let mut left = random(&mut self.seed) * total;
@@ -128,14 +156,14 @@ impl Guess {
     /// A request goes to `server`.
     pub fn dispatched(&mut self, _now: Time, server: usize) {
         self.turn += 1;
-        let turn = self.turn as u64;
-        let floor = self.least_credit();
         if let Some(server) = self.servers.get_mut(server) {
             server.in_flight += 1;
             server.since += 1;
             server.since_asked += 1;
-            server.picked = turn;
-            server.credit = server.credit.max(floor) + 1.0 / server.weight;
+            server.picked = self.turn;
+            // Start-time fair queueing (Goyal 1996): who was away gets no share for that time.
+            self.round = server.spent.max(self.round);
+            server.spent = self.round + 1.0 / server.weight;
         }
     }
 
@@ -156,58 +184,63 @@ impl Guess {
 
     /// `server` has reported.
     pub fn reported(&mut self, server: usize, report: Report) {
-        let level = self.level_of_others(server);
+        let others = self.estimate_of_others(server, Standing::Valid);
         if let Some(server) = self.servers.get_mut(server) {
+            let before = server.estimate();
             let restarted = report.load < server.report.load;
-            let returned = server.standing == Standing::Refusing || server.standing == Standing::Invalid;
             server.report = report;
             server.since = server.since_asked;
-            // A count that began anew, or stood still while the server was away, would draw every
-            // request until it has caught up: it goes on beside the others instead.
-            if restarted || returned {
-                server.level = 0;
-                server.level = level.map_or(0, |level| level.saturating_sub(server.estimate().max(0.0) as u64));
+            if restarted {
+                server.level = 0.0;
+                server.rise_to(others.unwrap_or(before));
             }
         }
     }
 
     /// The standing of `server` is now this.
     pub fn stand(&mut self, server: usize, standing: Standing) {
+        let others = self.estimate_of_others(server, standing);
         if let Some(server) = self.servers.get_mut(server) {
+            let was_away = matches!(server.standing, Standing::Refusing | Standing::Invalid);
             server.standing = standing;
+            if was_away
+                && matches!(standing, Standing::Valid | Standing::Unknown)
+                && let Some(others) = others
+            {
+                server.rise_to(others);
+            }
         }
     }
 
     /// Requests that are at `server` now.
     pub fn in_flight(&self, server: usize) -> u32 {
-        self.servers.get(server).map_or(0, |server| server.in_flight)
+        self.servers
+            .get(server)
+            .map_or(0, |server| server.in_flight)
     }
 
-    /// The estimate that the others would have to be at, least of the valid ones but `server`.
-    fn level_of_others(&self, server: usize) -> Option<u64> {
+    /// The least estimate among those but `server` that stand as well as `standing` or better.
+    fn estimate_of_others(&self, server: usize, standing: Standing) -> Option<f64> {
         self.servers
             .iter()
             .enumerate()
-            .filter(|(index, other)| *index != server && other.standing == Standing::Valid)
-            .map(|(_, other)| other.estimate().max(0.0) as u64)
-            .min()
-    }
-
-    /// Where a server that was away enters the round: not ahead of all others.
-    fn least_credit(&self) -> f64 {
-        self.servers
-            .iter()
-            .filter(|server| server.standing == Standing::Valid)
-            .map(|server| server.credit)
+            .filter(|(index, other)| *index != server && other.standing <= standing)
+            .map(|(_, other)| other.estimate())
             .reduce(f64::min)
-            .unwrap_or(0.0)
     }
 }
 
 impl Server {
     /// The load that it has by now, as far as one can tell.
     fn estimate(&self) -> f64 {
-        (self.report.load + self.level + self.since) as f64 / self.weight
+        (self.report.load as f64 + self.level + self.since as f64) / self.weight
+    }
+
+    /// Sees to it that its estimate is not below `least`. A count that began anew, or stood still
+    /// while the server was away, would draw every request until it has caught up with the others:
+    /// it goes on beside them instead.
+    fn rise_to(&mut self, least: f64) {
+        self.level += ((least - self.estimate()) * self.weight).max(0.0);
     }
 }
 

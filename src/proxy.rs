@@ -333,7 +333,10 @@ impl<N: Net> Proxy<N> {
     fn run_again(&mut self) {
         for _ in 0..self.run.len() {
             let Some(token) = self.run.pop_front() else { break };
-            if self.clients.get(token.slot()).is_some_and(|client| client.conn.token() == token) {
+            if let Some(client) = self.clients.get_mut(token.slot())
+                && client.conn.token() == token
+            {
+                client.will_run = false;
                 self.serve(token.slot());
             }
         }
@@ -441,7 +444,14 @@ impl<N: Net> Proxy<N> {
         }
         self.shrink_again = now + SHRINK_EVERY;
         self.tools.pool.shrink();
-        self.deadlines.shrink();
+        let (clients, servers) = (&self.clients, &self.servers);
+        self.deadlines.shrink(clients.len() + servers.len(), |at, token| match token.owner() {
+            Owner::Client => clients
+                .get(token.slot())
+                .is_some_and(|client| client.conn.token() == token && client.alarm.is_armed(at)),
+            Owner::Probe => servers.get(token.slot()).is_some_and(|server| server.probe.alarm.is_armed(at)),
+            Owner::Listener | Owner::Link => false,
+        });
         for server in 0..self.servers.len() {
             while let Some(slot) = self.servers.get(server).and_then(|server| server.pool.front().copied()) {
                 let is_old = self.links.get(slot).is_none_or(|link| match link.state {

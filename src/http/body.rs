@@ -69,6 +69,7 @@ pub enum Keep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Size,
+    SizeBlank,
     Extension { quoted: bool, escaped: bool },
     SizeLineEnd,
     Data,
@@ -127,14 +128,22 @@ impl Meter {
     pub fn pass(&mut self, bytes: &mut [u8]) -> Result<Passed, Refusal> {
         match self {
             Meter::Done => Ok(Passed { read: 0, kept: 0 }),
-            Meter::UntilClose => Ok(Passed { read: bytes.len(), kept: bytes.len() }),
+            Meter::UntilClose => Ok(Passed {
+                read: bytes.len(),
+                kept: bytes.len(),
+            }),
             Meter::Length(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                let here = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
                 *left -= here as u64;
                 if *left == 0 {
                     *self = Meter::Done;
                 }
-                Ok(Passed { read: here, kept: here })
+                Ok(Passed {
+                    read: here,
+                    kept: here,
+                })
             }
             Meter::Chunked(chunked) => {
                 let (passed, done) = chunked.pass(bytes)?;
@@ -153,7 +162,9 @@ impl Chunked {
         let mut kept = 0;
         while let Some(byte) = bytes.get(read).copied() {
             if self.state == State::Data {
-                let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - read);
+                let here = usize::try_from(self.left)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len() - read);
                 if kept != read {
                     bytes.copy_within(read..read + here, kept);
                 }
@@ -184,12 +195,34 @@ impl Chunked {
         let chunks = self.keep == Keep::Chunks;
         match self.state {
             State::Size => return self.size(byte, chunks),
+            State::SizeBlank => {
+                self.bounded(SIZE_LINE_MAX, Refusal::Chunk)?;
+                match byte {
+                    b' ' | b'\t' => {}
+                    b';' => {
+                        self.state = State::Extension {
+                            quoted: false,
+                            escaped: false,
+                        }
+                    }
+                    b'\r' => {
+                        self.state = State::SizeLineEnd;
+                        return Ok((chunks, false));
+                    }
+                    _ => return Err(Refusal::Chunk),
+                }
+                return Ok((false, false));
+            }
             State::Extension { quoted, escaped } => {
                 self.bounded(SIZE_LINE_MAX, Refusal::Chunk)?;
                 self.state = match byte {
                     b'\r' if !quoted => State::SizeLineEnd,
                     b'\t' | b' '..=0x7e | 0x80.. => State::Extension {
-                        quoted: if escaped { quoted } else { quoted != (byte == b'"') },
+                        quoted: if escaped {
+                            quoted
+                        } else {
+                            quoted != (byte == b'"')
+                        },
                         escaped: quoted && !escaped && byte == b'\\',
                     },
                     _ => return Err(Refusal::Chunk),
@@ -199,7 +232,11 @@ impl Chunked {
             State::SizeLineEnd if byte == b'\n' => {
                 self.line = 0;
                 self.digits = 0;
-                self.state = if self.left == 0 { State::TrailerStart } else { State::Data };
+                self.state = if self.left == 0 {
+                    State::TrailerStart
+                } else {
+                    State::Data
+                };
             }
             State::DataReturn if byte == b'\r' => self.state = State::DataLineEnd,
             State::DataLineEnd if byte == b'\n' => self.state = State::Size,
@@ -208,7 +245,10 @@ impl Chunked {
                 return Ok((chunks, false));
             }
             State::LastLineEnd if byte == b'\n' => return Ok((chunks, true)),
-            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLineEnd => {
+            State::TrailerStart
+            | State::TrailerName
+            | State::TrailerValue
+            | State::TrailerLineEnd => {
                 self.trailer(byte)?;
                 return Ok((false, false));
             }
@@ -228,9 +268,17 @@ impl Chunked {
                 self.state = State::SizeLineEnd;
                 return Ok((chunks, false));
             }
-            // Blanks before the semicolon are bad whitespace that a recipient has to bear.
-            b';' | b' ' | b'\t' if self.digits > 0 => {
-                self.state = State::Extension { quoted: false, escaped: false };
+            b';' if self.digits > 0 => {
+                self.state = State::Extension {
+                    quoted: false,
+                    escaped: false,
+                };
+                return Ok((false, false));
+            }
+            // Blanks before a semicolon are bad whitespace that a recipient has to bear, and old
+            // senders pad sizes with them; nothing else may follow.
+            b' ' | b'\t' if self.digits > 0 => {
+                self.state = State::SizeBlank;
                 return Ok((false, false));
             }
             _ => return Err(Refusal::Chunk),
@@ -253,7 +301,10 @@ impl Chunked {
                 self.state = State::TrailerName;
             }
             (State::TrailerName, b':') => {
-                let name = self.name.get(..usize::from(self.name_len)).unwrap_or_default();
+                let name = self
+                    .name
+                    .get(..usize::from(self.name_len))
+                    .unwrap_or_default();
                 if Field::of(name).is_barred_from_trailers() {
                     return Err(Refusal::Trailer);
                 }
@@ -276,7 +327,11 @@ impl Chunked {
 
     fn bounded(&mut self, most: u16, refusal: Refusal) -> Result<(), Refusal> {
         self.line += 1;
-        if self.line > most { Err(refusal) } else { Ok(()) }
+        if self.line > most {
+            Err(refusal)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -305,7 +360,10 @@ mod tests {
         let wire = b"5\r\nhello\r\n1A;name=\"a;\\\"b\"\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nX-Sum: 7\r\n\r\nNEXT";
         for step in 1..=wire.len() {
             let (out, read, done) = feed(wire, Keep::Chunks, step).unwrap();
-            assert_eq!(out, b"5\r\nhello\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n", "step {step}");
+            assert_eq!(
+                out, b"5\r\nhello\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n",
+                "step {step}"
+            );
             assert_eq!((read, done), (wire.len() - 4, true));
             let (data, _, _) = feed(wire, Keep::Data, step).unwrap();
             assert_eq!(data, b"helloabcdefghijklmnopqrstuvwxyz");
@@ -313,21 +371,115 @@ mod tests {
     }
 
     #[test]
-    fn malformed_chunks_are_refused_at_the_first_wrong_byte() {
+    fn malformed_chunks_are_refused_whatever_the_pieces() {
         for bad in [
-            "\r\n", "g\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1\n", "1\r\nab", "1\r\na\n", "1\r\na\rb",
-            "11111111111111111\r\n", "ffffffffffffffff\r\n", "1;\x01\r\n", "1;\"\r\n", "0\r\n\n", "1\r\r\n", ";\r\n",
+            "\r\n",
+            "g\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            " 1\r\n",
+            "1\n",
+            "1\rx",
+            "1\r\nab",
+            "1\r\na\n",
+            "1\r\na\rb",
+            "11111111111111111\r\n",
+            "ffffffffffffffff\r\n",
+            "8000000000000000\r\n",
+            "1;\x01\r\n",
+            "1;\x7f\r\n",
+            "1;a\n",
+            "1;\"\r\n",
+            "1;\"\\\"\r\n",
+            "1\r\r\n",
+            ";\r\n",
+            "1 1\r\n",
+            "1 \n",
+            "1\t-\r\n",
+            "1\0\r\n",
         ] {
-            assert_eq!(feed(bad.as_bytes(), Keep::Chunks, 1), Err(Refusal::Chunk).or(Err(Refusal::Chunk)), "{bad:?}")
-                ;
+            for step in [1, 2, 64] {
+                assert_eq!(
+                    feed(bad.as_bytes(), Keep::Chunks, step),
+                    Err(Refusal::Chunk),
+                    "{bad:?}"
+                );
+            }
+        }
+        for bad in [
+            "0\r\n\n",
+            "0\r\n\rx",
+            "0\r\na\r\n",
+            "0\r\n:\r\n",
+            "0\r\na: \n",
+            "0\r\na: \rb",
+            "0\r\na: \0",
+        ] {
+            let refusal = feed(bad.as_bytes(), Keep::Chunks, 1).unwrap_err();
+            assert!(
+                matches!(refusal, Refusal::Chunk | Refusal::Trailer),
+                "{bad:?}"
+            );
         }
     }
 
     #[test]
+    fn a_padded_size_goes_on_without_its_padding() {
+        for good in ["1  \r\na\r\n0\t\r\n\r\n", "1 ;x=y\r\na\r\n0;\r\n\r\n"] {
+            let (out, read, done) = feed(good.as_bytes(), Keep::Chunks, 1).unwrap();
+            assert_eq!(
+                (out.as_slice(), read, done),
+                (b"1\r\na\r\n0\r\n\r\n".as_slice(), good.len(), true)
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_chunk_is_what_63_bits_hold() {
+        assert!(!feed(b"7fffffffffffffff\r\nab", Keep::Chunks, 1).unwrap().2);
+        assert!(
+            feed(b"0000000000000000\r\n\r\n", Keep::Chunks, 1)
+                .unwrap()
+                .2
+        );
+    }
+
+    #[test]
+    fn what_can_end_with_its_stream_is_told() {
+        for (framing, ends) in [
+            (Framing::None, true),
+            (Framing::UntilClose, true),
+            (Framing::Length(1), false),
+            (Framing::Chunked, false),
+        ] {
+            assert_eq!(
+                Meter::new(framing, Keep::Chunks).ends_with_stream(),
+                ends,
+                "{framing:?}"
+            );
+        }
+        let mut meter = Meter::new(Framing::UntilClose, Keep::Chunks);
+        assert_eq!(meter.pass(&mut [0; 3]), Ok(Passed { read: 3, kept: 3 }));
+        assert!(!meter.is_done());
+    }
+
+    #[test]
     fn trailers_that_frame_or_route_are_refused() {
-        for bad in ["Content-Length: 1", "transfer-encoding: chunked", "Host: a", "Authorization: b", " a: b", "a : b"] {
+        for bad in [
+            "Content-Length: 1",
+            "transfer-encoding: chunked",
+            "Host: a",
+            "Authorization: b",
+            " a: b",
+            "a : b",
+        ] {
             let wire = format!("0\r\n{bad}\r\n\r\n");
-            assert_eq!(feed(wire.as_bytes(), Keep::Chunks, 3), Err(Refusal::Trailer), "{bad}");
+            assert_eq!(
+                feed(wire.as_bytes(), Keep::Chunks, 3),
+                Err(Refusal::Trailer),
+                "{bad}"
+            );
         }
         let long = format!("0\r\n{}: 1\r\n\r\n", "content-length".repeat(30));
         assert!(feed(long.as_bytes(), Keep::Chunks, 7).unwrap().2);
@@ -336,9 +488,15 @@ mod tests {
     #[test]
     fn endless_extensions_and_trailers_are_refused() {
         let extension = format!("1;{}", "a".repeat(5000));
-        assert_eq!(feed(extension.as_bytes(), Keep::Chunks, 100), Err(Refusal::Chunk));
+        assert_eq!(
+            feed(extension.as_bytes(), Keep::Chunks, 100),
+            Err(Refusal::Chunk)
+        );
         let trailers = format!("0\r\n{}", "a: b\r\n".repeat(5000));
-        assert_eq!(feed(trailers.as_bytes(), Keep::Chunks, 100), Err(Refusal::Trailer));
+        assert_eq!(
+            feed(trailers.as_bytes(), Keep::Chunks, 100),
+            Err(Refusal::Trailer)
+        );
     }
 
     #[test]

@@ -33,8 +33,9 @@ pub static TOKEN: Class = Class::of(b"!#$%&'*+-.^_`|~");
 /// What a request target may be made of: RFC 3986 §3.3 and §3.4, and the brackets, braces, bar,
 /// caret and backtick that browsers send unescaped in queries and that mean nothing to framing.
 pub static TARGET: Class = Class::of(b"/?:@-._~%!$&'()*+,;=[]{}|^`");
-/// What an authority without user information may be made of (RFC 3986 §3.2).
-static AUTHORITY: Class = Class::of(b"-._~%!$&'()*+,;=:[]");
+/// What an authority without user information may be made of (RFC 3986 §3.2), but for the comma: a
+/// host with one would read as two in X-Forwarded-Host, or where equal fields are joined.
+static AUTHORITY: Class = Class::of(b"-._~%!$&'()*+;=:[]");
 
 /// Whether `bytes` is a token: not empty, and token characters only.
 pub fn is_token(bytes: &[u8]) -> bool {
@@ -42,40 +43,47 @@ pub fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// Whether `host` is what a Host field may say: a name, an IPv4 address or a bracketed IP literal,
-/// perhaps with a port (RFC 9110 §7.2, RFC 3986 §3.2.2). An empty one is.
+/// perhaps with a port (RFC 9110 §7.2, RFC 3986 §3.2.2). An empty one is, but not a port alone (RFC
+/// 9110 §4.2.1).
 pub fn is_host(host: &[u8]) -> bool {
     if !AUTHORITY.has_all(host) {
         return false;
     }
-    let (name, port) = match host.strip_prefix(b"[") {
-        Some(rest) => {
-            let Some(end) = memchr::memchr(b']', rest) else { return false };
+    let port = match host {
+        [] => return true,
+        [b'[', rest @ ..] => {
+            let Some(end) = memchr::memchr(b']', rest) else {
+                return false;
+            };
             let (literal, behind) = rest.split_at(end);
-            let port = behind.strip_prefix(b"]").unwrap_or_default();
-            let is_literal = !literal.is_empty()
-                && literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte));
-            if !is_literal || !(port.is_empty() || port.starts_with(b":")) {
+            let is_literal = |byte: &u8| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte);
+            if literal.is_empty() || !literal.iter().all(is_literal) {
                 return false;
             }
-            (b"".as_slice(), port.strip_prefix(b":").unwrap_or_default())
+            behind.get(1..).unwrap_or_default()
         }
-        None => match memchr::memchr(b':', host) {
-            Some(colon) => {
-                let (name, port) = host.split_at(colon);
-                (name, port.strip_prefix(b":").unwrap_or_default())
+        _ => {
+            let (name, port) = host.split_at(memchr::memchr(b':', host).unwrap_or(host.len()));
+            if name.is_empty() || name.iter().any(|byte| b"[]".contains(byte)) {
+                return false;
             }
-            None => (host, b"".as_slice()),
-        },
+            port
+        }
     };
-    !name.iter().any(|byte| b"[]:".contains(byte))
-        && port.len() <= 5
-        && port.iter().all(u8::is_ascii_digit)
+    match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 /// The elements of a comma-separated list, without the blanks around them; empty ones are left out
 /// (RFC 9110 §5.6.1.2).
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
+    value
+        .split(|byte| *byte == b',')
+        .map(trim)
+        .filter(|element| !element.is_empty())
 }
 
 /// `bytes` without the blanks and tabs at both ends.
@@ -98,7 +106,9 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
         if !digit.is_ascii_digit() {
             return None;
         }
-        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        number = number
+            .checked_mul(10)?
+            .checked_add(u64::from(digit - b'0'))?;
     }
     (number < 1 << 63).then_some(number)
 }
@@ -109,10 +119,22 @@ mod tests {
 
     #[test]
     fn hosts_are_told_from_what_only_looks_like_one() {
-        for good in ["", "a", "a.b:80", "127.0.0.1:9001", "[::1]", "[::1]:80", "xn--a_b", "a:"] {
+        for good in [
+            "",
+            "a",
+            "a.b:80",
+            "127.0.0.1:9001",
+            "[::1]",
+            "[::1]:80",
+            "xn--a_b",
+            "a:",
+        ] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
-        for bad in ["a b", "a/b", "a@b", "a:b", "[::1", "[]", "[::1]x", "a:123456", "::1", "a?b", "a,b:c"] {
+        for bad in [
+            "a b", "a/b", "a@b", "a:b", "[::1", "[]", "[::1]x", "a:123456", "::1", "a?b", "a,b:c",
+            "a,b", ":", ":80", "[a", "a]", "a[b]", "[::1]:x", "[[::1]]", "a:80:80",
+        ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }
     }
@@ -122,7 +144,16 @@ mod tests {
         assert_eq!(decimal(b"0"), Some(0));
         assert_eq!(decimal(b"007"), Some(7));
         assert_eq!(decimal(b"9223372036854775807"), Some(i64::MAX as u64));
-        for bad in ["", "+1", "-1", "1 ", "0x1", "1,1", "9223372036854775808", "99999999999999999999"] {
+        for bad in [
+            "",
+            "+1",
+            "-1",
+            "1 ",
+            "0x1",
+            "1,1",
+            "9223372036854775808",
+            "99999999999999999999",
+        ] {
             assert_eq!(decimal(bad.as_bytes()), None, "{bad}");
         }
     }

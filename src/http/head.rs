@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::body::Framing;
-use super::grammar::{self, TARGET, decimal, is_host, is_token, list};
+use super::grammar::{TARGET, TOKEN, decimal, is_host, is_token, list};
 
 /// The longest head, in bytes, request or response.
 pub const HEAD_MAX: usize = 16 << 10;
@@ -18,6 +18,14 @@ pub const HEAD_MAX: usize = 16 << 10;
 pub const TARGET_MAX: usize = 8 << 10;
 /// The most fields that a head may have.
 pub const FIELDS_MAX: usize = 100;
+/// The most options that the Connection fields of a head may list.
+pub const OPTIONS_MAX: usize = 100;
+/// The longest method, in bytes: no registered one has half as many.
+pub const METHOD_MAX: usize = 64;
+/// The most empty lines before a request that are skipped.
+pub const BLANK_LINES_MAX: usize = 4;
+/// The longest that can stand behind the target: the version and the line's end.
+const VERSION_MAX: usize = b"HTTP/1.1\r\n".len();
 
 /// Why a head or a content is refused: one row each, see `RULES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +89,7 @@ pub static RULES: [Rule; 26] = rules! {
     FieldName         400 "RFC 9112 §5.1"    "a field name is empty, has a blank, or a byte that is not allowed"
     FieldValue        400 "RFC 9110 §5.5"    "a field value has a byte that is not allowed"
     HeadTooLong       431 "RFC 6585 §5"      "the head is longer than 16 KiB"
-    TooManyFields     431 "RFC 6585 §5"      "the head has more than 100 fields"
+    TooManyFields     431 "RFC 6585 §5"      "the head has more than 100 fields or connection options"
     NoHost            400 "RFC 9112 §3.2"    "an HTTP/1.1 request needs a Host field"
     TwoHosts          400 "RFC 9112 §3.2"    "more than one Host field"
     Host              400 "RFC 9112 §3.2"    "the Host field is not a host"
@@ -152,6 +160,11 @@ pub enum Field {
     TransferEncoding,
     /// Other fields that a Connection field must not be able to remove.
     Kept,
+    /// Any other field that a Connection field of the same head names: it ends here.
+    Named,
+    /// A field of ours written with underscores: what hands fields on as variables (CGI, WSGI) can
+    /// not tell the two apart.
+    Lookalike,
 }
 
 impl Field {
@@ -164,10 +177,19 @@ impl Field {
             6 => &[(b"expect", Field::Expect), (b"cookie", Field::Kept)],
             7 => &[(b"upgrade", Field::Upgrade), (b"trailer", Field::Trailer)],
             9 => &[(b"forwarded", Field::Forwarded)],
-            10 => &[(b"connection", Field::Connection), (b"keep-alive", Field::KeepAlive)],
+            10 => &[
+                (b"connection", Field::Connection),
+                (b"keep-alive", Field::KeepAlive),
+            ],
             12 => &[(b"content-type", Field::Kept)],
-            13 => &[(b"authorization", Field::Kept), (b"cache-control", Field::Kept)],
-            14 => &[(b"content-length", Field::ContentLength), (b"http2-settings", Field::HttpSettings)],
+            13 => &[
+                (b"authorization", Field::Kept),
+                (b"cache-control", Field::Kept),
+            ],
+            14 => &[
+                (b"content-length", Field::ContentLength),
+                (b"http2-settings", Field::HttpSettings),
+            ],
             15 => &[(b"x-forwarded-for", Field::XForwardedFor)],
             16 => &[
                 (b"proxy-connection", Field::ProxyConnection),
@@ -185,7 +207,17 @@ impl Field {
                 return *field;
             }
         }
-        Field::Other
+        let is_alike = |(candidate, field): &(&[u8], Field)| {
+            *field != Field::Kept
+                && name.iter().zip(*candidate).all(|(byte, wanted)| {
+                    byte.eq_ignore_ascii_case(wanted) || (*byte == b'_' && *wanted == b'-')
+                })
+        };
+        if candidates.iter().any(is_alike) {
+            Field::Lookalike
+        } else {
+            Field::Other
+        }
     }
 
     /// Whether a trailer section may not have it (RFC 9110 §6.5.1): it frames, routes or authorises.
@@ -216,11 +248,14 @@ pub struct FieldLine<'b> {
 impl<'b> Fields<'b> {
     /// The field lines in their order.
     pub fn iter(&self) -> impl Iterator<Item = FieldLine<'b>> + '_ {
-        self.headers.iter().zip(&self.kinds).map(|(header, kind)| FieldLine {
-            kind: *kind,
-            name: header.name.as_bytes(),
-            value: header.value,
-        })
+        self.headers
+            .iter()
+            .zip(&self.kinds)
+            .map(|(header, kind)| FieldLine {
+                kind: *kind,
+                name: header.name.as_bytes(),
+                value: header.value,
+            })
     }
 
     /// Where in the head `part`, a name or value of it, begins.
@@ -254,8 +289,6 @@ pub struct Request<'b> {
     pub expects_continue: bool,
     /// Whether it asks for an upgrade of the connection.
     pub upgrade: bool,
-    /// Whether Connection names fields that have to be removed.
-    pub names_fields: bool,
     /// Its fields.
     pub fields: Fields<'b>,
 }
@@ -272,8 +305,6 @@ pub struct Response<'b> {
     pub framing: Framing,
     /// Whether the server would take another request.
     pub keep_alive: bool,
-    /// Whether Connection names fields that have to be removed.
-    pub names_fields: bool,
     /// Its fields.
     pub fields: Fields<'b>,
 }
@@ -291,33 +322,74 @@ pub fn slots<'b>() -> Slots<'b> {
 pub fn find_end(bytes: &[u8], seen: usize) -> Option<usize> {
     static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
     let from = seen.saturating_sub(3);
-    FINDER.find(bytes.get(from..)?).map(|found| from + found + 4)
+    FINDER
+        .find(bytes.get(from..)?)
+        .map(|found| from + found + 4)
 }
 
-/// Bytes of empty lines before a request line, which are skipped (RFC 9112 §2.2).
+/// Bytes of empty lines before a request line, which are skipped (RFC 9112 §2.2), up to
+/// `BLANK_LINES_MAX` of them.
 pub fn blank_lines(bytes: &[u8]) -> usize {
-    bytes.chunks_exact(2).take_while(|pair| pair == b"\r\n").count() * 2
+    bytes
+        .chunks_exact(2)
+        .take(BLANK_LINES_MAX)
+        .take_while(|pair| pair == b"\r\n")
+        .count()
+        * 2
 }
 
 /// Judges a request head that is not whole yet, so that nobody waits for the rest of what can not
-/// become right; the first `seen` bytes were judged before.
+/// become right; the first `seen` bytes were judged before. What it refuses, `request` refuses for
+/// the same reason, however the head was cut into pieces.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The first that is wrong with it: of the request line, the line ends, the length.
 pub fn begun(bytes: &[u8], seen: usize) -> Result<(), Refusal> {
-    for end in memchr::memchr_iter(b'\n', bytes.get(seen..).unwrap_or_default()) {
-        let end = seen + end;
-        if end == 0 || bytes.get(end - 1) != Some(&b'\r') {
-            return Err(Refusal::LineEnd);
-        }
+    let head = bytes.get(..HEAD_MAX).unwrap_or(bytes);
+    let (old, new) = head.split_at(seen.min(head.len()));
+    let is_line_over = |old: &[u8]| memchr::memchr(b'\n', old).is_some();
+    let mut ends =
+        memchr::memchr_iter(b'\n', new).map(|end| head.get(..=old.len() + end).unwrap_or_default());
+    match ends.next() {
+        Some(lines) if is_line_over(old) => ends_in_crlf(lines)?,
+        Some(line) => request_line(line)?,
+        None if is_line_over(old) => {}
+        None => request_line_begun(head)?,
     }
+    ends.try_for_each(ends_in_crlf)?;
     if bytes.len() > HEAD_MAX {
-        let line_ends = memchr::memchr(b'\n', bytes).is_some_and(|end| end < TARGET_MAX);
-        return Err(if line_ends { Refusal::HeadTooLong } else { Refusal::TargetTooLong });
+        Err(Refusal::HeadTooLong)
+    } else {
+        Ok(())
     }
-    match memchr::memchr(b'\n', bytes) {
-        Some(end) if end >= seen => request_line(bytes.get(..=end).unwrap_or_default()),
-        _ => Ok(()),
+}
+
+/// Judges a response head that is not whole yet, as `begun` does a request's.
+///
+/// # Errors
+/// The first that is wrong with it: of its first bytes, the line ends, the length.
+pub fn response_begun(bytes: &[u8], seen: usize) -> Result<(), Refusal> {
+    const START: &[u8] = b"HTTP/1.";
+    if bytes.iter().zip(START).any(|(byte, wanted)| byte != wanted) {
+        return Err(Refusal::StatusLine);
+    }
+    let head = bytes.get(..HEAD_MAX).unwrap_or(bytes);
+    let (old, new) = head.split_at(seen.min(head.len()));
+    memchr::memchr_iter(b'\n', new)
+        .map(|end| head.get(..=old.len() + end).unwrap_or_default())
+        .try_for_each(ends_in_crlf)?;
+    if bytes.len() > HEAD_MAX {
+        Err(Refusal::HeadTooLong)
+    } else {
+        Ok(())
+    }
+}
+
+fn ends_in_crlf(lines: &[u8]) -> Result<(), Refusal> {
+    if lines.ends_with(b"\r\n") {
+        Ok(())
+    } else {
+        Err(Refusal::LineEnd)
     }
 }
 
@@ -326,28 +398,31 @@ pub fn begun(bytes: &[u8], seen: usize) -> Result<(), Refusal> {
 /// # Errors
 /// The row of the table that it breaks.
 pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'b>, Refusal> {
+    // What `begun` would refuse of a part is refused for the same reason here.
+    let refused = |refusal| begun(head, 0).err().unwrap_or(refusal);
     if head.len() > HEAD_MAX {
-        return Err(begun(head, 0).err().unwrap_or(Refusal::HeadTooLong));
+        return Err(refused(Refusal::HeadTooLong));
     }
     let mut parsed = httparse::Request::new(&mut []);
-    let outcome = parsed.parse_with_uninit_headers(head, slots);
-    if !matches!(outcome, Ok(httparse::Status::Complete(length)) if length == head.len()) {
-        request_line(first_line(head))?;
-        return Err(match outcome {
-            Err(error) => cut_failed(error),
-            Ok(_) => Refusal::LineEnd,
-        });
+    match parsed.parse_with_uninit_headers(head, slots) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(refused(Refusal::LineEnd)),
+        Err(error) => return Err(refused(cut_failed(error))),
     }
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
-        return Err(Refusal::RequestLine);
+        return Err(refused(Refusal::RequestLine));
     };
-    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let fields = judge_lines(parsed.headers, head, first_line(head).len())?;
-    // httparse skips blank lines and runs of blanks that RFC 9112 §3 has no place for.
+    let version = if parsed.version == Some(1) {
+        Version::Http11
+    } else {
+        Version::Http10
+    };
+    // httparse skips blank lines and takes a bare LF for a line's end: neither has a place here.
     let line = method.len() + target.len() + b"  HTTP/1.1\r\n".len();
-    if line != first_line(head).len() {
-        return Err(Refusal::RequestLine);
+    if method.len() > METHOD_MAX || head.as_ptr() != method.as_ptr() {
+        return Err(refused(Refusal::RequestLine));
     }
+    let fields = judge_lines(parsed.headers, head, line).map_err(refused)?;
     let mut request = Request {
         method_name: method.as_bytes(),
         method: method_of(method.as_bytes()),
@@ -358,7 +433,6 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'
         keep_alive: version == Version::Http11,
         expects_continue: false,
         upgrade: false,
-        names_fields: false,
         fields,
     };
     judge_target(&mut request)?;
@@ -370,33 +444,50 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'
 ///
 /// # Errors
 /// The row of the table that it breaks.
-pub fn response<'b>(head: &'b [u8], method: Method, slots: &'b mut Slots<'b>) -> Result<Response<'b>, Refusal> {
+pub fn response<'b>(
+    head: &'b [u8],
+    method: Method,
+    slots: &'b mut Slots<'b>,
+) -> Result<Response<'b>, Refusal> {
+    let refused = |refusal| response_begun(head, 0).err().unwrap_or(refusal);
     if head.len() > HEAD_MAX {
-        return Err(Refusal::HeadTooLong);
+        return Err(refused(Refusal::HeadTooLong));
     }
     let mut parsed = httparse::Response::new(&mut []);
-    let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, slots);
+    let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        head,
+        slots,
+    );
     match outcome {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(Refusal::LineEnd),
-        Err(httparse::Error::Version | httparse::Error::Status) => return Err(Refusal::StatusLine),
-        Err(error) => return Err(cut_failed(error)),
+        Ok(_) => return Err(refused(Refusal::LineEnd)),
+        Err(httparse::Error::Version | httparse::Error::Status) => {
+            return Err(refused(Refusal::StatusLine));
+        }
+        Err(error) => return Err(refused(cut_failed(error))),
     }
     let status = parsed.code.unwrap_or(0);
+    // httparse skips blank lines before it, and takes any three digits.
     if !(100..600).contains(&status) || !head.starts_with(b"HTTP/1.") {
-        return Err(Refusal::StatusLine);
+        return Err(refused(Refusal::StatusLine));
     }
-    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let version = if parsed.version == Some(1) {
+        Version::Http11
+    } else {
+        Version::Http10
+    };
     let line = first_line(head);
-    let reason = line.get(13..line.len().saturating_sub(2)).unwrap_or_default();
-    let fields = judge_lines(parsed.headers, head, line.len())?;
+    let reason = line
+        .get(13..line.len().saturating_sub(2))
+        .unwrap_or_default();
+    let fields = judge_lines(parsed.headers, head, line.len()).map_err(refused)?;
     let mut response = Response {
         status,
         reason,
         version,
         framing: Framing::None,
         keep_alive: version == Version::Http11,
-        names_fields: false,
         fields,
     };
     judge_response_fields(&mut response, method)?;
@@ -423,22 +514,45 @@ fn cut_failed(error: httparse::Error) -> Refusal {
     }
 }
 
+/// Judges what has come of a request line: what is refused here stays refused whatever follows.
+/// One search for the target's end.
+fn request_line_begun(line: &[u8]) -> Result<(), Refusal> {
+    // Perhaps the start of an empty line.
+    if line == b"\r" {
+        return Ok(());
+    }
+    let start = line.get(..METHOD_MAX + 1).unwrap_or(line);
+    let method = start.split(|byte| *byte == b' ').next().unwrap_or_default();
+    if !TOKEN.has_all(method) || method.len() > METHOD_MAX || line.starts_with(b" ") {
+        return Err(Refusal::RequestLine);
+    }
+    let rest = line.get(method.len() + 1..).unwrap_or_default();
+    if rest.len() <= VERSION_MAX {
+        return Ok(());
+    }
+    match memchr::memchr(b' ', rest) {
+        Some(target) if target > TARGET_MAX => Err(Refusal::TargetTooLong),
+        Some(target) if rest.len() - target - 1 > VERSION_MAX => Err(Refusal::RequestLine),
+        None if rest.len() > TARGET_MAX => Err(Refusal::TargetTooLong),
+        _ => Ok(()),
+    }
+}
+
 /// Judges a request line on its own, CR LF included: the first thing that can be wrong.
 fn request_line(line: &[u8]) -> Result<(), Refusal> {
+    request_line_begun(line)?;
     let line = line.strip_suffix(b"\r\n").ok_or(Refusal::LineEnd)?;
     let mut words = line.splitn(3, |byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next()) else {
+    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next())
+    else {
         return Err(Refusal::RequestLine);
     };
-    if !is_token(method) {
-        return Err(Refusal::RequestLine);
-    }
-    if target.len() > TARGET_MAX {
-        return Err(Refusal::TargetTooLong);
-    }
+    debug_assert!(is_token(method));
     match version {
         b"HTTP/1.1" | b"HTTP/1.0" => {}
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
             return Err(Refusal::Version);
         }
         _ => return Err(Refusal::RequestLine),
@@ -455,9 +569,16 @@ fn judge_lines<'b>(
     head: &'b [u8],
     first_line: usize,
 ) -> Result<Fields<'b>, Refusal> {
-    let mut fields = Fields { headers, kinds: [Field::Other; FIELDS_MAX], source: head };
+    let mut fields = Fields {
+        headers,
+        kinds: [Field::Other; FIELDS_MAX],
+        source: head,
+    };
     let mut line_start = first_line;
-    if !head.get(..first_line).is_some_and(|line| line.ends_with(b"\r\n")) {
+    if !head
+        .get(..first_line)
+        .is_some_and(|line| line.ends_with(b"\r\n"))
+    {
         return Err(Refusal::LineEnd);
     }
     for (header, kind) in headers.iter().zip(&mut fields.kinds) {
@@ -472,7 +593,8 @@ fn judge_lines<'b>(
         let value = if header.value.is_empty() {
             start + name.len() + 1
         } else {
-            (header.value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize) + header.value.len()
+            (header.value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize)
+                + header.value.len()
         };
         let mut behind = head.get(value..).unwrap_or_default();
         while let [b' ' | b'\t', rest @ ..] = behind {
@@ -519,7 +641,10 @@ fn judge_target(request: &mut Request<'_>) -> Result<(), Refusal> {
         return Err(Refusal::Target);
     }
     let rest = rest.get(3..).unwrap_or_default();
-    let path = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let path = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?'))
+        .unwrap_or(rest.len());
     let (authority, path) = rest.split_at(path);
     if authority.is_empty() || !is_host(authority) {
         return Err(Refusal::Target);
@@ -556,9 +681,15 @@ impl Framings {
             self.chunked = true;
             return Ok(());
         }
-        let known = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity");
+        let known = |coding: &[u8]| {
+            coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity")
+        };
         let is_unknown = list(value).any(|coding| is_token(coding) && !known(coding));
-        Err(if is_unknown { Refusal::EncodingUnknown } else { Refusal::Encoding })
+        Err(if is_unknown {
+            Refusal::EncodingUnknown
+        } else {
+            Refusal::Encoding
+        })
     }
 
     /// What they mean together; none: no field frames the content.
@@ -580,17 +711,43 @@ struct Options {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    /// Whether any was none of those: the name of a field.
     names_fields: bool,
+    count: usize,
 }
 
 impl Options {
-    fn take(&mut self, value: &[u8]) {
+    fn take(&mut self, value: &[u8]) -> Result<(), Refusal> {
         for option in list(value) {
+            // Each may have to be compared with every field.
+            self.count += 1;
+            if self.count > OPTIONS_MAX {
+                return Err(Refusal::TooManyFields);
+            }
             match option.len() {
                 5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
                 10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
                 7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
                 _ => self.names_fields = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the `fields` that were named, unless they are among those that nobody may remove.
+    fn mark_named(&self, fields: &mut Fields<'_>) {
+        if !self.names_fields {
+            return;
+        }
+        let connections = fields
+            .headers
+            .iter()
+            .filter(|header| Field::of(header.name.as_bytes()) == Field::Connection);
+        for option in connections.flat_map(|header| list(header.value)) {
+            for (header, kind) in fields.headers.iter().zip(&mut fields.kinds) {
+                if *kind == Field::Other && header.name.as_bytes().eq_ignore_ascii_case(option) {
+                    *kind = Field::Named;
+                }
             }
         }
     }
@@ -606,15 +763,19 @@ fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
     let mut options = Options::default();
     let mut has_host = false;
     let mut has_upgrade = false;
+    let mut is_h2c = false;
     for line in request.fields.iter() {
         match line.kind {
             Field::ContentLength => framings.length(line.value)?,
             Field::TransferEncoding => framings.encoding(line.value)?,
-            Field::Connection => options.take(line.value),
+            Field::Connection => options.take(line.value)?,
             Field::Host if has_host => return Err(Refusal::TwoHosts),
             Field::Host if !is_host(line.value) => return Err(Refusal::Host),
             Field::Host => has_host = true,
-            Field::Upgrade => has_upgrade = true,
+            Field::Upgrade => {
+                has_upgrade = true;
+                is_h2c |= list(line.value).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
+            }
             Field::Expect if line.value.eq_ignore_ascii_case(b"100-continue") => {
                 request.expects_continue = request.version == Version::Http11;
             }
@@ -627,10 +788,13 @@ fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
     }
     request.framing = framings.agree(request.version)?.unwrap_or(Framing::None);
     request.keep_alive = options.persists(request.version);
-    request.names_fields = options.names_fields;
-    // An upgrade of a request with content would leave open where the new protocol begins.
+    options.mark_named(&mut request.fields);
+    // An upgrade of a request with content would leave open where the new protocol begins, and
+    // behind one to h2c further requests would pass that nobody judges (RFC 9113 §3.1 has no such
+    // upgrade any more).
     request.upgrade = options.upgrade
         && has_upgrade
+        && !is_h2c
         && request.version == Version::Http11
         && request.framing == Framing::None;
     Ok(())
@@ -643,27 +807,22 @@ fn judge_response_fields(response: &mut Response<'_>, method: Method) -> Result<
         match line.kind {
             Field::ContentLength => framings.length(line.value)?,
             Field::TransferEncoding => framings.encoding(line.value)?,
-            Field::Connection => options.take(line.value),
+            Field::Connection => options.take(line.value)?,
             _ => {}
         }
     }
     response.keep_alive = options.persists(response.version);
-    response.names_fields = options.names_fields;
+    options.mark_named(&mut response.fields);
     let framed = framings.agree(response.version)?;
     // RFC 9112 §6.3: these have no content, whatever their fields say.
+    // A server that announces content all the same may send it: behind that nothing is certain.
+    if matches!(response.status, 100..=199 | 204) && !matches!(framed, None | Some(Framing::None)) {
+        response.keep_alive = false;
+    }
     response.framing = match response.status {
         100..=199 | 204 | 304 => Framing::None,
         _ if method == Method::Head => Framing::None,
         _ => framed.unwrap_or(Framing::UntilClose),
     };
     Ok(())
-}
-
-/// Whether one of the Connection fields among `fields` names `name`.
-pub fn is_named_by_connection(fields: &Fields<'_>, name: &[u8]) -> bool {
-    fields
-        .iter()
-        .filter(|line| line.kind == Field::Connection)
-        .flat_map(|line| grammar::list(line.value))
-        .any(|option| option.eq_ignore_ascii_case(name))
 }

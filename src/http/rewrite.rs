@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::body::Framing;
-use super::head::{Field, FieldLine, Fields, Request, Response, Version, is_named_by_connection};
+use super::head::{Field, FieldLine, Fields, Request, Response, Version};
 
 /// What a request gets beside its own fields.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +54,11 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
     let mut run = Run::default();
     for field in request.fields.iter() {
         let stays = match field.kind {
-            Field::Other | Field::Kept | Field::Via | Field::ContentLength | Field::TransferEncoding => true,
+            Field::Other
+            | Field::Kept
+            | Field::Via
+            | Field::ContentLength
+            | Field::TransferEncoding => true,
             Field::Host => {
                 host = host.or(Some(field.value));
                 // A Host that disagrees with the target loses; an empty one says nothing.
@@ -63,17 +67,23 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
                     true
                 }
             }
-            Field::Te | Field::Connection | Field::KeepAlive | Field::ProxyConnection | Field::HttpSettings => false,
+            Field::Te
+            | Field::Connection
+            | Field::KeepAlive
+            | Field::ProxyConnection
+            | Field::HttpSettings => false,
+            Field::Named | Field::Lookalike | Field::Trailer => false,
             Field::Upgrade => request.upgrade,
             Field::Expect => request.expects_continue,
-            Field::Trailer => false,
-            Field::Forwarded | Field::XForwardedFor | Field::XForwardedHost | Field::XForwardedProto => {
+            Field::Forwarded
+            | Field::XForwardedFor
+            | Field::XForwardedHost
+            | Field::XForwardedProto => {
                 from_client = Some(());
                 false
             }
         };
-        let is_named = request.names_fields && field.kind == Field::Other;
-        if stays && !(is_named && is_named_by_connection(&request.fields, field.name)) {
+        if stays {
             run.add(out, &request.fields, field);
         } else {
             run.end(out, &request.fields);
@@ -88,7 +98,9 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
         (false, Version::Http11) => b"Via: 1.1 bestguess\r\n".as_slice(),
         (false, Version::Http10) => b"Via: 1.0 bestguess\r\n",
     });
-    let trusted = from_client.filter(|()| forwarding.trust).map(|()| &request.fields);
+    let trusted = from_client
+        .filter(|()| forwarding.trust)
+        .map(|()| &request.fields);
     forward(out, forwarding, host, trusted);
     out.extend_from_slice(b"\r\n");
 }
@@ -106,14 +118,18 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     let mut run = Run::default();
     for field in response.fields.iter() {
         let stays = match field.kind {
-            Field::Connection | Field::KeepAlive | Field::ProxyConnection | Field::Te | Field::Trailer => false,
+            Field::Connection
+            | Field::KeepAlive
+            | Field::ProxyConnection
+            | Field::Te
+            | Field::Trailer => false,
+            Field::Named => false,
             Field::Upgrade => answering.switch,
             Field::ContentLength => has_framing,
             Field::TransferEncoding => response.framing == Framing::Chunked && !answering.unchunk,
             _ => true,
         };
-        let is_named = response.names_fields && field.kind == Field::Other;
-        if stays && !(is_named && is_named_by_connection(&response.fields, field.name)) {
+        if stays {
             run.add(out, &response.fields, field);
         } else {
             run.end(out, &response.fields);
@@ -163,7 +179,12 @@ impl Run {
 
     /// Copies the run, if there is one.
     fn end(&mut self, out: &mut Vec<u8>, fields: &Fields<'_>) {
-        out.extend_from_slice(fields.source().get(self.start..self.end).unwrap_or_default());
+        out.extend_from_slice(
+            fields
+                .source()
+                .get(self.start..self.end)
+                .unwrap_or_default(),
+        );
         self.start = self.end;
     }
 }
@@ -183,8 +204,10 @@ fn forward(
     host: Option<&[u8]>,
     trusted: Option<&Fields<'_>>,
 ) {
+    // An empty value tells nothing, and would leave a hole in a list.
     let told = |kind: Field| {
-        trusted.into_iter().flat_map(Fields::iter).filter(move |field| field.kind == kind)
+        let fields = trusted.into_iter().flat_map(Fields::iter);
+        fields.filter(move |field| field.kind == kind && !field.value.is_empty())
     };
     if forwarding.peer.is_some() || told(Field::XForwardedFor).next().is_some() {
         out.extend_from_slice(b"X-Forwarded-For: ");
@@ -204,8 +227,12 @@ fn forward(
         Some(field) => line(out, b"X-Forwarded-Proto", field.value),
         None => out.extend_from_slice(b"X-Forwarded-Proto: http\r\n"),
     }
-    let host = told(Field::XForwardedHost).next().map(|field| field.value).or(host);
-    if let Some(host) = host.filter(|host| !host.is_empty()) {
+    let host = host.filter(|host| !host.is_empty());
+    if let Some(host) = told(Field::XForwardedHost)
+        .next()
+        .map(|field| field.value)
+        .or(host)
+    {
         line(out, b"X-Forwarded-Host", host);
     }
     for field in told(Field::Forwarded) {
@@ -213,6 +240,7 @@ fn forward(
     }
     if forwarding.forwarded {
         out.extend_from_slice(b"Forwarded: ");
+        // The host that this request named, which was judged, not what others say of it.
         forwarded(out, forwarding.peer, host);
         out.extend_from_slice(b"\r\n");
     }
@@ -221,7 +249,7 @@ fn forward(
 /// Appends one element of `Forwarded` (RFC 7239 §4 and §6).
 fn forwarded(out: &mut Vec<u8>, peer: Option<IpAddr>, host: Option<&[u8]>) {
     out.extend_from_slice(b"for=");
-    match peer {
+    match peer.map(|peer| peer.to_canonical()) {
         None => out.extend_from_slice(b"unknown"),
         Some(peer @ IpAddr::V4(_)) => address(out, peer),
         Some(peer @ IpAddr::V6(_)) => {
@@ -230,7 +258,7 @@ fn forwarded(out: &mut Vec<u8>, peer: Option<IpAddr>, host: Option<&[u8]>) {
             out.extend_from_slice(b"]\"");
         }
     }
-    if let Some(host) = host.filter(|host| !host.is_empty()) {
+    if let Some(host) = host {
         // A host holds neither quotes nor backslashes: the judge saw to that.
         out.extend_from_slice(b";host=\"");
         out.extend_from_slice(host);

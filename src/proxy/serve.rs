@@ -73,7 +73,10 @@ impl<N: Net> Proxy<N> {
     }
 
     fn run_later(&mut self, slot: usize) {
-        if let Some(client) = self.clients.get(slot) {
+        if let Some(client) = self.clients.get_mut(slot)
+            && !client.will_run
+        {
+            client.will_run = true;
             self.run.push_back(client.conn.token());
         }
     }
