@@ -44,7 +44,10 @@ pub struct Ended<'e> {
 impl Access {
     /// A log that is on or off for good.
     pub fn new(is_on: bool) -> Access {
-        Access { is_on, ..Access::default() }
+        Access {
+            is_on,
+            ..Access::default()
+        }
     }
 
     /// Whether lines are wanted.
@@ -69,7 +72,13 @@ impl Access {
         // "Sun, 22 Nov 2026 16:07:22 GMT" has all the parts, in another order.
         let date = httpdate::fmt_http_date(ended.date);
         let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or_default();
-        let stamp = format!(" - - [{}/{}/{}:{} +0000] \"", part(5..7), part(8..11), part(12..16), part(17..25));
+        let stamp = format!(
+            " - - [{}/{}/{}:{} +0000] \"",
+            part(5..7),
+            part(8..11),
+            part(12..16),
+            part(17..25)
+        );
         out.extend_from_slice(stamp.as_bytes());
         out.extend_from_slice(ended.record.map_or(b"-", |record| &record.request_line));
         out.extend_from_slice(format!("\" {} {} ", ended.status, ended.bytes).as_bytes());
@@ -79,7 +88,10 @@ impl Access {
 
     /// The lines since the last call, and how many more were lost for lack of room.
     pub fn take(&mut self) -> (Vec<u8>, u64) {
-        (std::mem::take(&mut self.lines), std::mem::take(&mut self.lost))
+        (
+            std::mem::take(&mut self.lines),
+            std::mem::take(&mut self.lost),
+        )
     }
 }
 
@@ -108,7 +120,10 @@ impl Record {
             escape(&mut agent, found.map_or(b"-", |line| line.value));
             agent.push(b'"');
         }
-        Record { request_line, agent }
+        Record {
+            request_line,
+            agent,
+        }
     }
 }
 
@@ -148,7 +163,13 @@ mod tests {
     #[test]
     fn lines_that_nobody_takes_are_counted_not_kept() {
         let mut access = Access::new(true);
-        let ended = Ended { peer: None, record: None, date: SystemTime::UNIX_EPOCH, status: 400, bytes: 0 };
+        let ended = Ended {
+            peer: None,
+            record: None,
+            date: SystemTime::UNIX_EPOCH,
+            status: 400,
+            bytes: 0,
+        };
         for _ in 0..30_000 {
             access.add(&ended);
         }

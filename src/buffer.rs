@@ -22,12 +22,16 @@ pub struct Block {
 impl Block {
     /// What is in it.
     pub fn filled(&self) -> &[u8] {
-        self.bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
+        self.bytes
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
     }
 
     /// What is in it, to be changed in place.
     pub fn filled_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(self.start as usize..self.end as usize).unwrap_or_default()
+        self.bytes
+            .get_mut(self.start as usize..self.end as usize)
+            .unwrap_or_default()
     }
 
     /// Bytes that are in it.
@@ -112,7 +116,10 @@ impl Pool {
 
     /// A block with room for at least `room` bytes (at most `SIZE_MAX`: a larger wish gets that).
     pub fn take(&mut self, room: usize) -> Block {
-        let class = SIZES.iter().position(|size| *size >= room).unwrap_or(SIZES.len() - 1);
+        let class = SIZES
+            .iter()
+            .position(|size| *size >= room)
+            .unwrap_or(SIZES.len() - 1);
         let size = SIZES.get(class).copied().unwrap_or(SIZE_MAX);
         self.used_bytes += size;
         self.used_blocks += 1;
@@ -121,7 +128,11 @@ impl Pool {
             *idle = (*idle).min(free.len());
         }
         let bytes = found.unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        Block { bytes, start: 0, end: 0 }
+        Block {
+            bytes,
+            start: 0,
+            end: 0,
+        }
     }
 
     /// Takes a block back, whatever is in it.
@@ -213,7 +224,14 @@ mod tests {
             assert_eq!(place.as_ref().unwrap().len(), total);
         }
         assert_eq!(total, 262_000);
-        assert!(place.as_ref().unwrap().filled().iter().all(|byte| *byte == 7));
+        assert!(
+            place
+                .as_ref()
+                .unwrap()
+                .filled()
+                .iter()
+                .all(|byte| *byte == 7)
+        );
         assert_eq!(pool.used_blocks(), 1);
         pool.give_from(&mut place);
         assert_eq!((pool.used_blocks(), pool.used_bytes), (0, 0));

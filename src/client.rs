@@ -183,7 +183,12 @@ impl Task {
 
     /// Gives all its blocks back.
     pub fn release(&mut self, pool: &mut Pool) {
-        for place in [&mut self.inbound, &mut self.request, &mut self.heard, &mut self.answer] {
+        for place in [
+            &mut self.inbound,
+            &mut self.request,
+            &mut self.heard,
+            &mut self.answer,
+        ] {
             pool.give_from(place);
         }
     }
@@ -214,14 +219,23 @@ impl Task {
     pub fn renew(&mut self, tools: &mut Tools) {
         let inbound = self.inbound.take();
         self.release(&mut tools.pool);
-        *self = Task { inbound, ..Task::new(self.client, tools.now) };
+        *self = Task {
+            inbound,
+            ..Task::new(self.client, tools.now)
+        };
     }
 }
 
 impl<S: Socket> Client<S> {
     /// A client that was just accepted.
     pub fn new(conn: Conn<S>, peer: Option<SocketAddr>) -> Client<S> {
-        Client { conn, state: ClientState::Idle, alarm: Alarm::default(), peer, will_run: false }
+        Client {
+            conn,
+            state: ClientState::Idle,
+            alarm: Alarm::default(),
+            peer,
+            will_run: false,
+        }
     }
 
     /// Whether it can be read from no more and has nothing left to say.
@@ -234,7 +248,10 @@ impl<S: Socket> Client<S> {
     pub fn read_head(&mut self, task: &mut Task, tools: &mut Tools, config: &Config) -> Next {
         let peer = self.peer.map(|peer| peer.ip());
         // What came behind the request before is looked at first.
-        if task.inbound.as_ref().is_some_and(|block| block.len() > task.searched)
+        if task
+            .inbound
+            .as_ref()
+            .is_some_and(|block| block.len() > task.searched)
             && let Some(next) = judge_inbound(task, peer, tools, config)
         {
             return next;
@@ -256,7 +273,14 @@ impl<S: Socket> Client<S> {
                 }
                 continue;
             }
-            let Tools { scratch, head, pool, access, host_default, .. } = &mut *tools;
+            let Tools {
+                scratch,
+                head,
+                pool,
+                access,
+                host_default,
+                ..
+            } = &mut *tools;
             let bytes = scratch.get_mut(..count).unwrap_or_default();
             let forwarding = forwarding(peer, host_default, config);
             let used = match judge(bytes, 0, task, head, &forwarding, access.is_on()) {
@@ -277,7 +301,9 @@ impl<S: Socket> Client<S> {
 
     /// Reads and throws away what a client still sends that was turned away.
     pub fn linger(&mut self, tools: &mut Tools) -> Next {
-        let ClientState::Lingering(left) = &mut self.state else { return Next::Wait };
+        let ClientState::Lingering(left) = &mut self.state else {
+            return Next::Wait;
+        };
         for _ in 0..LINGER_READS {
             if !self.conn.is_readable() {
                 return Next::Wait;
@@ -307,15 +333,32 @@ impl<S: Socket> Client<S> {
 pub const LINGER: Duration = Duration::from_secs(2);
 
 fn forwarding<'c>(peer: Option<IpAddr>, host_default: &'c str, config: &Config) -> Forwarding<'c> {
-    Forwarding { peer, host_default, trust: config.trust_forwarded, forwarded: config.forwarded }
+    Forwarding {
+        peer,
+        host_default,
+        trust: config.trust_forwarded,
+        forwarded: config.forwarded,
+    }
 }
 
 /// Judges what is in the task's inbound block; none: the head is not whole.
-fn judge_inbound(task: &mut Task, peer: Option<IpAddr>, tools: &mut Tools, config: &Config) -> Option<Next> {
+fn judge_inbound(
+    task: &mut Task,
+    peer: Option<IpAddr>,
+    tools: &mut Tools,
+    config: &Config,
+) -> Option<Next> {
     let mut block = task.inbound.take()?;
     let forwarding = forwarding(peer, &tools.host_default, config);
     let searched = task.searched;
-    match judge(block.filled_mut(), searched, task, &mut tools.head, &forwarding, tools.access.is_on()) {
+    match judge(
+        block.filled_mut(),
+        searched,
+        task,
+        &mut tools.head,
+        &forwarding,
+        tools.access.is_on(),
+    ) {
         Ok(None) => {
             task.searched = block.len();
             task.inbound = Some(block);
@@ -353,7 +396,11 @@ fn judge(
     let searched = searched.saturating_sub(blank);
     let Some(end) = head::find_end(bytes, searched) else {
         head::begun(bytes, searched)?;
-        return if blank > HEAD_MAX { Err(Refusal::HeadTooLong) } else { Ok(None) };
+        return if blank > HEAD_MAX {
+            Err(Refusal::HeadTooLong)
+        } else {
+            Ok(None)
+        };
     };
     let (head_bytes, content) = bytes.split_at_mut(end);
     let mut slots = head::slots();

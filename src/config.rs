@@ -171,7 +171,12 @@ impl Default for Timeouts {
 impl ServerConfig {
     /// A server at `address` with the defaults of the command line.
     pub fn new(address: Address) -> ServerConfig {
-        ServerConfig { name: address.to_string(), address, weight: 1.0, max: None }
+        ServerConfig {
+            name: address.to_string(),
+            address,
+            weight: 1.0,
+            max: None,
+        }
     }
 }
 

@@ -41,7 +41,12 @@ pub enum Flushed {
 impl<S: Socket> Conn<S> {
     /// A connection that is tried before it is watched: most have work at once.
     pub fn new(socket: S, token: Token) -> Conn<S> {
-        Conn { socket, token, ready: Ready::READABLE.with(Ready::WRITABLE), watched: false }
+        Conn {
+            socket,
+            token,
+            ready: Ready::READABLE.with(Ready::WRITABLE),
+            watched: false,
+        }
     }
 
     /// The name that its events carry.

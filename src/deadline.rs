@@ -33,7 +33,10 @@ pub enum Rang {
 
 impl Default for Alarm {
     fn default() -> Alarm {
-        Alarm { due: Time::NEVER, armed: Time::NEVER }
+        Alarm {
+            due: Time::NEVER,
+            armed: Time::NEVER,
+        }
     }
 }
 
@@ -99,7 +102,8 @@ impl Deadlines {
     /// `owners`; gives memory back that a burst needed and the present does not. O(entries).
     pub fn shrink(&mut self, owners: usize, is_armed: impl Fn(Time, Token) -> bool) {
         if self.heap.len() > 2 * owners + 256 {
-            self.heap.retain(|Reverse((at, token))| is_armed(*at, *token));
+            self.heap
+                .retain(|Reverse((at, token))| is_armed(*at, *token));
         }
         if self.heap.capacity() > 4 * self.heap.len() + 256 {
             self.heap.shrink_to(2 * self.heap.len());
@@ -140,7 +144,10 @@ mod tests {
         let (at, who) = heap.pop(Time(60)).unwrap();
         assert_eq!(alarm.ring(at, who, &mut heap), Rang::Due);
         let (at, who) = heap.pop(Time(60)).unwrap();
-        assert_eq!((at, alarm.ring(at, who, &mut heap)), (Time(50), Rang::Early));
+        assert_eq!(
+            (at, alarm.ring(at, who, &mut heap)),
+            (Time(50), Rang::Early)
+        );
         assert_eq!(heap.pop(Time(1000)), None);
     }
 

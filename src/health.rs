@@ -27,9 +27,9 @@ impl Report {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(content: &[u8]) -> Result<Report, &'static str> {
-        let mut lines = content.split(|byte| *byte == b'\n').map(|line| {
-            grammar::trim(line.strip_suffix(b"\r").unwrap_or(line))
-        });
+        let mut lines = content
+            .split(|byte| *byte == b'\n')
+            .map(|line| grammar::trim(line.strip_suffix(b"\r").unwrap_or(line)));
         let mut number = |missing| match lines.next().map(grammar::decimal) {
             Some(Some(number)) => Ok(number),
             _ => Err(missing),
@@ -69,7 +69,11 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Health {
-        Health { standing: Standing::Unknown, streak: 0, reason: String::new() }
+        Health {
+            standing: Standing::Unknown,
+            streak: 0,
+            reason: String::new(),
+        }
     }
 }
 
@@ -95,7 +99,11 @@ impl Health {
         if self.streak < rise && self.standing != Standing::Unknown {
             return false;
         }
-        *self = Health { standing: Standing::Valid, streak: 0, reason: String::new() };
+        *self = Health {
+            standing: Standing::Valid,
+            streak: 0,
+            reason: String::new(),
+        };
         true
     }
 
@@ -112,8 +120,13 @@ impl Health {
 
     /// Invalid at once, whatever the checks said; tells whether that is news.
     pub fn condemn(&mut self, reason: &str, refused: bool) -> bool {
-        let standing = if refused { Standing::Refusing } else { Standing::Invalid };
-        let is_news = self.reason != reason || matches!(self.standing, Standing::Valid | Standing::Unknown);
+        let standing = if refused {
+            Standing::Refusing
+        } else {
+            Standing::Invalid
+        };
+        let is_news =
+            self.reason != reason || matches!(self.standing, Standing::Valid | Standing::Unknown);
         self.standing = standing;
         self.streak = 0;
         if is_news {
@@ -140,7 +153,12 @@ pub struct Rounds {
 impl Rounds {
     /// The first round is due at once.
     pub fn new(check: &CheckConfig, now: Time) -> Rounds {
-        Rounds { every: check.every, every_requests: check.every_requests, next: now, dispatched: 0 }
+        Rounds {
+            every: check.every,
+            every_requests: check.every_requests,
+            next: now,
+            dispatched: 0,
+        }
     }
 
     /// A request was dispatched.
@@ -172,10 +190,27 @@ mod tests {
     #[test]
     fn a_report_is_two_numbers_and_perhaps_more() {
         let report = Ok(Report { errors: 3, load: 5 });
-        for good in ["3\n5\n", "3\n5", " 3 \r\n\t5\r\n", "3\n5\nin_flight=2\nweight=.5\n", "3\n5\n\n"] {
+        for good in [
+            "3\n5\n",
+            "3\n5",
+            " 3 \r\n\t5\r\n",
+            "3\n5\nin_flight=2\nweight=.5\n",
+            "3\n5\n\n",
+        ] {
             assert_eq!(Report::parse(good.as_bytes()), report, "{good:?}");
         }
-        for bad in ["", "3", "3\n", "3 5", "a\n5", "3\n-5", "\n3\n5", "3\n5\nnoise", "3\n5\n=1", "3.0\n5"] {
+        for bad in [
+            "",
+            "3",
+            "3\n",
+            "3 5",
+            "a\n5",
+            "3\n-5",
+            "\n3\n5",
+            "3\n5\nnoise",
+            "3\n5\n=1",
+            "3.0\n5",
+        ] {
             assert!(Report::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }
@@ -196,7 +231,10 @@ mod tests {
     #[test]
     fn rise_and_fall_count_in_a_row() {
         let mut health = Health::default();
-        assert!(health.passed(3), "the first success of an unknown server is enough");
+        assert!(
+            health.passed(3),
+            "the first success of an unknown server is enough"
+        );
         assert!(!health.failed("x", false, 2));
         assert!(!health.passed(3));
         assert!(!health.failed("x", false, 2));
@@ -210,7 +248,11 @@ mod tests {
 
     #[test]
     fn a_round_is_due_by_time_or_by_requests() {
-        let check = CheckConfig { every_requests: 2, every: Duration::from_secs(1), ..CheckConfig::default() };
+        let check = CheckConfig {
+            every_requests: 2,
+            every: Duration::from_secs(1),
+            ..CheckConfig::default()
+        };
         let mut rounds = Rounds::new(&check, Time(0));
         assert!(rounds.is_due(Time(0)));
         rounds.started(Time(0), 1.0);

@@ -34,7 +34,13 @@ pub enum LinkState {
 impl<S: Socket> Link<S> {
     /// A new connection to `server`, on its way, for the client in slot `client`.
     pub fn new(conn: Conn<S>, server: usize, client: usize) -> Link<S> {
-        Link { conn, server, state: LinkState::Paired(client), served: 0, broken: None }
+        Link {
+            conn,
+            server,
+            state: LinkState::Paired(client),
+            served: 0,
+            broken: None,
+        }
     }
 
     /// Whether a pooled link is of no more use: the server closed it, or sent what nobody asked for.

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use bestguess::cli::{self, Command};
 use bestguess::config::{CheckMode, Config, LogTarget};
 use bestguess::health::Standing;
+use bestguess::logging;
 use bestguess::net::mio::MioNet;
 use bestguess::proxy::{Flow, Proxy};
-use bestguess::logging;
 use log::{error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -57,7 +57,10 @@ fn serve(config: Config) -> io::Result<ExitCode> {
     let clients_max = clients_max(&config);
     let mut net = MioNet::new()?;
     net.listen(&config.listen).map_err(|cause| {
-        io::Error::new(cause.kind(), format!("cannot listen on {}: {cause}", config.listen))
+        io::Error::new(
+            cause.kind(),
+            format!("cannot listen on {}: {cause}", config.listen),
+        )
     })?;
     net.hear_signals()?;
     if let Some(address) = net.listening() {
@@ -70,7 +73,11 @@ fn serve(config: Config) -> io::Result<ExitCode> {
         config.check.every_requests,
         config.check.every,
     );
-    let access_log = config.access_log.as_ref().map(AccessLog::start).transpose()?;
+    let access_log = config
+        .access_log
+        .as_ref()
+        .map(AccessLog::start)
+        .transpose()?;
     let mut proxy = Proxy::new(net, config, clients_max, chance());
     loop {
         let flow = proxy.turn()?;
@@ -95,10 +102,19 @@ fn test(config: Config) -> io::Result<ExitCode> {
     while !proxy.is_first_round_over() {
         proxy.turn()?;
     }
-    let width = proxy.servers().map(|server| server.name.len()).max().unwrap_or(0).max("server".len());
+    let width = proxy
+        .servers()
+        .map(|server| server.name.len())
+        .max()
+        .unwrap_or(0)
+        .max("server".len());
     let mut table = String::new();
     let mut are_valid = true;
-    let _ = writeln!(table, "{:width$}  {:9}  {:>12}  {:>12}", "server", "state", "errors", "load");
+    let _ = writeln!(
+        table,
+        "{:width$}  {:9}  {:>12}  {:>12}",
+        "server", "state", "errors", "load"
+    );
     for server in proxy.servers() {
         let is_valid = server.health.standing() == Standing::Valid;
         are_valid &= is_valid || mode == CheckMode::Off;
@@ -111,28 +127,43 @@ fn test(config: Config) -> io::Result<ExitCode> {
             Some(report) => (report.errors.to_string(), report.load.to_string()),
             None => ("-".to_owned(), "-".to_owned()),
         };
-        let line = format!("{:width$}  {state:9}  {errors:>12}  {load:>12}  {}", server.name, server.health.reason());
+        let line = format!(
+            "{:width$}  {state:9}  {errors:>12}  {load:>12}  {}",
+            server.name,
+            server.health.reason()
+        );
         let _ = writeln!(table, "{}", line.trim_end());
     }
     print(&table);
-    Ok(if are_valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if are_valid {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Raises the limit of open files as far as it goes, and tells how many clients it leaves room for.
 fn clients_max(config: &Config) -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     let files = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let files = files.map_or(1 << 20, |files| usize::try_from(files).unwrap_or(usize::MAX).min(1 << 20));
+    let files = files.map_or(1 << 20, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX).min(1 << 20)
+    });
     // A client may need a link, but no more than N do; each server has a check.
     let others = DESCRIPTORS_RESERVED + config.servers.len();
     let left = files.saturating_sub(others);
     let room = left.saturating_sub(config.parallel.min(left / 2)).max(1);
     if let Some(wanted) = config.clients_max.filter(|wanted| *wanted > room) {
-        warn!("--max-clients {wanted}: the limit of {files} open files leaves room for {room}; raise it (ulimit -n)");
+        warn!(
+            "--max-clients {wanted}: the limit of {files} open files leaves room for {room}; raise it (ulimit -n)"
+        );
     }
     config.clients_max.unwrap_or(room).min(room)
 }
@@ -153,23 +184,31 @@ impl AccessLog {
             LogTarget::File(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(path);
                 Box::new(file.map_err(|cause| {
-                    io::Error::new(cause.kind(), format!("cannot write the access log {}: {cause}", path.display()))
+                    io::Error::new(
+                        cause.kind(),
+                        format!("cannot write the access log {}: {cause}", path.display()),
+                    )
                 })?)
             }
         };
         let (pieces, received) = sync_channel::<Vec<u8>>(AccessLog::PIECES_MAX);
-        let writer = std::thread::Builder::new().name("access log".to_owned()).stack_size(64 << 10).spawn(move || {
-            let mut is_well = true;
-            for piece in received {
-                let outcome = out.write_all(&piece).and_then(|()| out.flush());
-                if let Err(cause) = &outcome
-                    && is_well
-                {
-                    warn!("access log: {cause}; its lines are lost until it can be written again");
+        let writer = std::thread::Builder::new()
+            .name("access log".to_owned())
+            .stack_size(64 << 10)
+            .spawn(move || {
+                let mut is_well = true;
+                for piece in received {
+                    let outcome = out.write_all(&piece).and_then(|()| out.flush());
+                    if let Err(cause) = &outcome
+                        && is_well
+                    {
+                        warn!(
+                            "access log: {cause}; its lines are lost until it can be written again"
+                        );
+                    }
+                    is_well = outcome.is_ok();
                 }
-                is_well = outcome.is_ok();
-            }
-        })?;
+            })?;
         Ok(AccessLog { pieces, writer })
     }
 

@@ -31,7 +31,10 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Time;
     fn add(self, span: Duration) -> Time {
-        Time(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+        Time(
+            self.0
+                .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -105,7 +108,13 @@ impl Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:?}({}.{})", self.owner(), self.slot(), self.generation())
+        write!(
+            out,
+            "{:?}({}.{})",
+            self.owner(),
+            self.slot(),
+            self.generation()
+        )
     }
 }
 
@@ -254,7 +263,10 @@ mod tests {
     #[test]
     fn a_generation_beyond_the_last_begins_anew() {
         let token = Token::new(Owner::Probe, 7, Token::GENERATION_MAX.wrapping_add(1));
-        assert_eq!((token.owner(), token.slot(), token.generation()), (Owner::Probe, 7, 0));
+        assert_eq!(
+            (token.owner(), token.slot(), token.generation()),
+            (Owner::Probe, 7, 0)
+        );
     }
 
     #[test]

@@ -29,7 +29,12 @@ pub const SCRATCH: usize = HEADROOM + READ_MAX;
 const WHOLE_MAX: usize = 64 << 10;
 
 /// Moves what can be moved between `client` and `link`.
-pub fn pump<S: Socket>(client: &mut Client<S>, link: &mut Link<S>, task: &mut Task, tools: &mut Tools) -> Next {
+pub fn pump<S: Socket>(
+    client: &mut Client<S>,
+    link: &mut Link<S>,
+    task: &mut Task,
+    tools: &mut Tools,
+) -> Next {
     let mut budget = TURN_BYTES;
     let is_tunnel = matches!(task.exchange.response, ResponseState::Tunnel { .. });
     if client.conn.is_hung_up() && !is_tunnel {
@@ -73,17 +78,26 @@ pub fn finish<S: Socket>(client: &mut Client<S>, task: &mut Task, tools: &mut To
         Ok(moved) => task.has_moved |= moved > 0,
         Err(_) => return Next::Failed(Fault::ClientGone),
     }
-    if task.answer.is_none() { Next::Finished } else { Next::Wait }
+    if task.answer.is_none() {
+        Next::Finished
+    } else {
+        Next::Wait
+    }
 }
 
 /// Who the pair waits for, now that nothing moves.
 pub fn waiting<S: Socket>(client: &Client<S>, link: &Link<S>, task: &Task) -> Waiting {
-    let has_unsent = task.request.as_ref().is_some_and(|block| block.len() > task.sent);
+    let has_unsent = task
+        .request
+        .as_ref()
+        .is_some_and(|block| block.len() > task.sent);
     match &task.exchange.response {
         ResponseState::Tunnel { .. } => Waiting::Tunnel,
         _ if task.answer.is_some() => Waiting::Reader,
         ResponseState::Awaited if link.served == 0 && !task.exchange.is_sent => Waiting::Connection,
-        ResponseState::Awaited if !task.exchange.is_read() && !has_unsent && !client.conn.is_readable() => {
+        ResponseState::Awaited
+            if !task.exchange.is_read() && !has_unsent && !client.conn.is_readable() =>
+        {
             Waiting::Content
         }
         _ => Waiting::Server,
@@ -98,7 +112,10 @@ fn send_request<S: Socket>(
     tools: &mut Tools,
 ) -> Result<usize, Fault> {
     let mut moved = flush_request(link, task, &mut tools.pool);
-    while task.request.as_ref().is_none_or(|block| block.len() == task.sent)
+    while task
+        .request
+        .as_ref()
+        .is_none_or(|block| block.len() == task.sent)
         && let RequestState::Content(meter) = &mut task.exchange.request
         && client.conn.is_readable()
         && link.conn.is_writable()
@@ -170,15 +187,22 @@ fn send_response<S: Socket>(
     tools: &mut Tools,
 ) -> Result<usize, Fault> {
     let gone = |_| Fault::ClientGone;
-    let mut moved = flush_block(&mut client.conn, &mut task.answer, &mut tools.pool).map_err(gone)?;
+    let mut moved =
+        flush_block(&mut client.conn, &mut task.answer, &mut tools.pool).map_err(gone)?;
     while task.answer.is_none()
-        && matches!(task.exchange.response, ResponseState::Awaited | ResponseState::Content(_))
+        && matches!(
+            task.exchange.response,
+            ResponseState::Awaited | ResponseState::Content(_)
+        )
         && link.conn.is_readable()
         && moved < TURN_BYTES
     {
         let is_awaited = task.exchange.is_unanswered();
         let limit = read_limit(&tools.pool).min(if is_awaited { READ_HEAD } else { READ_MAX });
-        let room = tools.scratch.get_mut(HEADROOM..HEADROOM + limit).unwrap_or_default();
+        let room = tools
+            .scratch
+            .get_mut(HEADROOM..HEADROOM + limit)
+            .unwrap_or_default();
         let count = match link.conn.fill(room) {
             Filled::Some(count) => count,
             Filled::Blocked => break,
@@ -196,9 +220,17 @@ fn send_response<S: Socket>(
             answer_head(client, task, tools, count)?;
         } else {
             let Tools { scratch, pool, .. } = &mut *tools;
-            let bytes = scratch.get_mut(HEADROOM..HEADROOM + count).unwrap_or_default();
+            let bytes = scratch
+                .get_mut(HEADROOM..HEADROOM + count)
+                .unwrap_or_default();
             let kept = meter_response(bytes, task)?;
-            send(&mut client.conn, bytes.get(..kept).unwrap_or_default(), &mut task.answer, pool).map_err(gone)?;
+            send(
+                &mut client.conn,
+                bytes.get(..kept).unwrap_or_default(),
+                &mut task.answer,
+                pool,
+            )
+            .map_err(gone)?;
         }
     }
     Ok(moved)
@@ -213,7 +245,13 @@ fn answer_head<S: Socket>(
     count: usize,
 ) -> Result<(), Fault> {
     let gone = |_| Fault::ClientGone;
-    let Tools { scratch, head, pool, is_draining, .. } = tools;
+    let Tools {
+        scratch,
+        head,
+        pool,
+        is_draining,
+        ..
+    } = tools;
     let end = HEADROOM + count;
     head.clear();
     if let Some(mut block) = task.heard.take() {
@@ -227,10 +265,18 @@ fn answer_head<S: Socket>(
         let judged = judge_response(block.filled_mut(), searched, task, head, *is_draining);
         if let Ok(judged) = &judged {
             let filled = block.filled();
-            head.extend_from_slice(filled.get(judged.content..judged.content + judged.kept).unwrap_or_default());
+            head.extend_from_slice(
+                filled
+                    .get(judged.content..judged.content + judged.kept)
+                    .unwrap_or_default(),
+            );
         }
         return match judged {
-            Ok(Judged { content, is_whole: false, .. }) => {
+            Ok(Judged {
+                content,
+                is_whole: false,
+                ..
+            }) => {
                 block.consume(content);
                 task.heard = Some(block);
                 send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)
@@ -301,12 +347,20 @@ fn judge_response(
             return if rest.len() > HEAD_MAX {
                 Err(Refusal::HeadTooLong)
             } else {
-                Ok(Judged { content: at, kept: 0, is_whole: false })
+                Ok(Judged {
+                    content: at,
+                    kept: 0,
+                    is_whole: false,
+                })
             };
         };
         let mut slots = head::slots();
         let exchange = &mut task.exchange;
-        let response = head::response(rest.get(..end).unwrap_or_default(), exchange.method, &mut slots)?;
+        let response = head::response(
+            rest.get(..end).unwrap_or_default(),
+            exchange.method,
+            &mut slots,
+        )?;
         let heard = exchange.hear(&response)?;
         if is_draining && heard == Heard::Final {
             exchange.forbid_next();
@@ -335,7 +389,11 @@ fn judge_response(
         Err(Fault::Response(refusal)) => return Err(refusal),
         Err(_) => 0,
     };
-    Ok(Judged { content: at, kept, is_whole: true })
+    Ok(Judged {
+        content: at,
+        kept,
+        is_whole: true,
+    })
 }
 
 /// Meters content of the response in place: how much of it goes on.
@@ -367,16 +425,35 @@ fn tunnel<S: Socket>(
     tools: &mut Tools,
     budget: usize,
 ) -> Next {
-    let ResponseState::Tunnel { mut up, mut down } = task.exchange.response else { return Next::Wait };
+    let ResponseState::Tunnel { mut up, mut down } = task.exchange.response else {
+        return Next::Wait;
+    };
     // What the client sent behind its request belongs to the new protocol.
     if task.request.is_none() {
         task.request = task.inbound.take();
     }
     let mut left = budget;
     let next = loop {
-        let moved = relay(&mut client.conn, &mut link.conn, &mut up, &mut task.request, tools)
-            .and_then(|up| Ok(up + relay(&mut link.conn, &mut client.conn, &mut down, &mut task.answer, tools)?));
-        let Ok(moved) = moved else { break Next::Failed(Fault::ClientGone) };
+        let moved = relay(
+            &mut client.conn,
+            &mut link.conn,
+            &mut up,
+            &mut task.request,
+            tools,
+        )
+        .and_then(|up| {
+            Ok(up
+                + relay(
+                    &mut link.conn,
+                    &mut client.conn,
+                    &mut down,
+                    &mut task.answer,
+                    tools,
+                )?)
+        });
+        let Ok(moved) = moved else {
+            break Next::Failed(Fault::ClientGone);
+        };
         task.has_moved |= moved > 0;
         left = left.saturating_sub(moved);
         if (up, down) == (Half::Shut, Half::Shut) {
@@ -452,7 +529,11 @@ fn hold(held: &mut Option<Block>, bytes: &[u8], count: usize, pool: &mut Pool) {
 }
 
 /// Sends what is held, and gives the block back once it is empty. Tells how many bytes went.
-fn flush_block<S: Socket>(conn: &mut Conn<S>, held: &mut Option<Block>, pool: &mut Pool) -> Result<usize, ()> {
+fn flush_block<S: Socket>(
+    conn: &mut Conn<S>,
+    held: &mut Option<Block>,
+    pool: &mut Pool,
+) -> Result<usize, ()> {
     let Some(block) = held else { return Ok(0) };
     if !conn.is_writable() {
         return if conn.is_hung_up() { Err(()) } else { Ok(0) };
@@ -471,5 +552,9 @@ fn flush_block<S: Socket>(conn: &mut Conn<S>, held: &mut Option<Block>, pool: &m
 
 /// How much one receive may take: what is read may have to be held.
 fn read_limit(pool: &Pool) -> usize {
-    if pool.is_tight() { READ_TIGHT } else { READ_MAX }
+    if pool.is_tight() {
+        READ_TIGHT
+    } else {
+        READ_MAX
+    }
 }

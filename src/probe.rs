@@ -68,18 +68,27 @@ pub struct Failure {
 impl Failure {
     /// The failure that the operating system told of.
     pub fn of(kind: io::ErrorKind) -> Failure {
-        Failure { reason: kind.to_string(), refused: kind == io::ErrorKind::ConnectionRefused || kind == io::ErrorKind::NotFound }
+        Failure {
+            reason: kind.to_string(),
+            refused: kind == io::ErrorKind::ConnectionRefused || kind == io::ErrorKind::NotFound,
+        }
     }
 
     fn new(reason: impl Into<String>) -> Failure {
-        Failure { reason: reason.into(), refused: false }
+        Failure {
+            reason: reason.into(),
+            refused: false,
+        }
     }
 }
 
 impl<S: Socket> Probe<S> {
     /// The checking of `server`, at rest.
     pub fn new(server: &ServerConfig, check: &CheckConfig) -> Probe<S> {
-        let host = server.name.strip_prefix("unix:").map_or(server.name.as_str(), |_| "localhost");
+        let host = server
+            .name
+            .strip_prefix("unix:")
+            .map_or(server.name.as_str(), |_| "localhost");
         let question = format!(
             "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bestguess-check\r\nAccept: */*\r\n\r\n",
             check.path
@@ -128,7 +137,9 @@ impl<S: Socket> Probe<S> {
         if check.mode == CheckMode::Tcp {
             return self.step_tcp();
         }
-        let Some(conn) = &mut self.conn else { return Verdict::Open };
+        let Some(conn) = &mut self.conn else {
+            return Verdict::Open;
+        };
         if let ProbeState::Asking(sent) = &mut self.state {
             let rest = self.question.get(*sent..).unwrap_or_default();
             if !rest.is_empty() && conn.is_writable() {
@@ -174,7 +185,9 @@ impl<S: Socket> Probe<S> {
         }
         let searched = self.heard.as_ref().map_or(0, Block::len);
         if !pool.append(&mut self.heard, bytes) || searched > HEAD_MAX {
-            return Some(Verdict::Failed(Failure::new("the head of the answer is longer than 16 KiB")));
+            return Some(Verdict::Failed(Failure::new(
+                "the head of the answer is longer than 16 KiB",
+            )));
         }
         let mut block = self.heard.take()?;
         let Some(end) = head::find_end(block.filled(), searched) else {
@@ -183,16 +196,27 @@ impl<S: Socket> Probe<S> {
         };
         let judged = {
             let mut slots = head::slots();
-            head::response(block.filled().get(..end).unwrap_or_default(), Method::Idempotent, &mut slots)
-                .map(|response| (response.status, response.keep_alive, response.framing))
+            head::response(
+                block.filled().get(..end).unwrap_or_default(),
+                Method::Idempotent,
+                &mut slots,
+            )
+            .map(|response| (response.status, response.keep_alive, response.framing))
         };
         block.consume(end);
         let verdict = match judged {
-            Err(refusal) => Some(Verdict::Failed(Failure::new(format!("broken answer: {}", refusal.rule().text)))),
+            Err(refusal) => Some(Verdict::Failed(Failure::new(format!(
+                "broken answer: {}",
+                refusal.rule().text
+            )))),
             // An interim response; what is behind it is judged as if it had just come.
             Ok((100..=199, _, _)) => {
                 let mut rest = block.filled().to_vec();
-                if rest.is_empty() { None } else { self.take(&mut rest, check, pool) }
+                if rest.is_empty() {
+                    None
+                } else {
+                    self.take(&mut rest, check, pool)
+                }
             }
             Ok((status, keeps, framing)) => {
                 self.status = status;
@@ -206,17 +230,23 @@ impl<S: Socket> Probe<S> {
     }
 
     fn take_content(&mut self, bytes: &mut [u8], check: &CheckConfig) -> Option<Verdict> {
-        let ProbeState::Content(meter) = &mut self.state else { return None };
+        let ProbeState::Content(meter) = &mut self.state else {
+            return None;
+        };
         let passed = match meter.pass(bytes) {
             Ok(passed) => passed,
             Err(refusal) => {
                 self.keeps = false;
-                return Some(Verdict::Failed(Failure::new(format!("broken answer: {}", refusal.rule().text))));
+                return Some(Verdict::Failed(Failure::new(format!(
+                    "broken answer: {}",
+                    refusal.rule().text
+                ))));
             }
         };
         let is_done = meter.is_done();
         let room = REPORT_MAX + 1 - self.content.len().min(REPORT_MAX);
-        self.content.extend_from_slice(bytes.get(..passed.kept.min(room)).unwrap_or_default());
+        self.content
+            .extend_from_slice(bytes.get(..passed.kept.min(room)).unwrap_or_default());
         // Nobody reads on in a page that is no report; its connection is not worth keeping either.
         if !is_done && (self.content.len() > REPORT_MAX || self.status != 200) {
             self.keeps = false;
@@ -233,7 +263,9 @@ impl<S: Socket> Probe<S> {
     fn ended(&mut self, ended: Filled, check: &CheckConfig) -> Verdict {
         self.keeps = false;
         match &self.state {
-            ProbeState::Content(meter) if ended == Filled::End && meter.ends_with_stream() => self.judge(check),
+            ProbeState::Content(meter) if ended == Filled::End && meter.ends_with_stream() => {
+                self.judge(check)
+            }
             ProbeState::Asking(_) if self.is_reused && self.heard.is_none() => Verdict::Stale,
             ProbeState::Asking(_) => Verdict::Failed(Failure::new(match ended {
                 Filled::Broken => "connection reset before an answer",
@@ -245,7 +277,11 @@ impl<S: Socket> Probe<S> {
 
     /// What a whole answer says.
     fn judge(&self, check: &CheckConfig) -> Verdict {
-        let is_good = if check.mode == CheckMode::Http { self.status / 100 == 2 } else { self.status == 200 };
+        let is_good = if check.mode == CheckMode::Http {
+            self.status / 100 == 2
+        } else {
+            self.status == 200
+        };
         if !is_good {
             let reason = format!(
                 "GET {} answered {}: use --check-path, or --check tcp",

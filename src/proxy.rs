@@ -135,7 +135,11 @@ impl<N: Net> Proxy<N> {
         Proxy {
             guess: Guess::new(config.policy, &config.servers, seed),
             rounds: Rounds::new(&config.check, now),
-            first_round: if config.check.mode == CheckMode::Off { 0 } else { config.servers.len() },
+            first_round: if config.check.mode == CheckMode::Off {
+                0
+            } else {
+                config.servers.len()
+            },
             tools,
             events: Vec::new(),
             clients: Slab::new(),
@@ -151,7 +155,11 @@ impl<N: Net> Proxy<N> {
             generation: 0,
             dead_clients: Vec::new(),
             dead_links: Vec::new(),
-            clients_max: config.clients_max.unwrap_or(clients_max).min(clients_max).max(1),
+            clients_max: config
+                .clients_max
+                .unwrap_or(clients_max)
+                .min(clients_max)
+                .max(1),
             is_listener_ready: true,
             accept_again: Time(0),
             shrink_again: now + SHRINK_EVERY,
@@ -184,17 +192,25 @@ impl<N: Net> Proxy<N> {
         self.start_round_if_due();
         self.reap();
         self.keep_house();
-        Ok(if self.is_over { Flow::Stop } else { Flow::Continue })
+        Ok(if self.is_over {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        })
     }
 
     /// What is known of the servers, in their order.
     pub fn servers(&self) -> impl Iterator<Item = ServerView<'_>> {
-        self.servers.iter().zip(&self.config.servers).enumerate().map(|(index, (server, config))| ServerView {
-            name: &config.name,
-            health: &server.health,
-            report: server.report,
-            in_flight: self.guess.in_flight(index),
-        })
+        self.servers
+            .iter()
+            .zip(&self.config.servers)
+            .enumerate()
+            .map(|(index, (server, config))| ServerView {
+                name: &config.name,
+                health: &server.health,
+                report: server.report,
+                in_flight: self.guess.in_flight(index),
+            })
     }
 
     /// Whether every server has been checked once.
@@ -231,7 +247,9 @@ impl<N: Net> Proxy<N> {
 
     /// How long the poll may wait; none: until something happens.
     fn timeout(&self) -> Option<Duration> {
-        if !self.run.is_empty() || (self.is_listener_ready && self.may_accept() && self.accept_again == Time(0)) {
+        if !self.run.is_empty()
+            || (self.is_listener_ready && self.may_accept() && self.accept_again == Time(0))
+        {
             return Some(Duration::ZERO);
         }
         let round = match self.is_draining() {
@@ -292,7 +310,10 @@ impl<N: Net> Proxy<N> {
     fn hear_signals(&mut self) {
         while let Some(Signal::Stop) = self.net.signal() {
             if self.is_draining() {
-                info!("stopped at once: {} clients are cut off", self.clients.len());
+                info!(
+                    "stopped at once: {} clients are cut off",
+                    self.clients.len()
+                );
                 self.is_over = true;
             } else {
                 self.start_to_drain();
@@ -313,7 +334,12 @@ impl<N: Net> Proxy<N> {
         self.is_listener_ready = false;
         self.drain = Some(self.tools.now + self.config.timeouts.drain);
         self.tools.is_draining = true;
-        info!("draining: {} clients, {} requests under way, {} waiting", self.clients.len(), self.held, self.queued);
+        info!(
+            "draining: {} clients, {} requests under way, {} waiting",
+            self.clients.len(),
+            self.held,
+            self.queued
+        );
         let idle: Vec<usize> = self
             .clients
             .iter()
@@ -323,7 +349,11 @@ impl<N: Net> Proxy<N> {
         for slot in idle {
             // A request may have arrived in this very turn.
             self.serve(slot);
-            if self.clients.get(slot).is_some_and(|client| client.state == ClientState::Idle) {
+            if self
+                .clients
+                .get(slot)
+                .is_some_and(|client| client.state == ClientState::Idle)
+            {
                 self.close_client(slot);
             }
         }
@@ -332,7 +362,9 @@ impl<N: Net> Proxy<N> {
     /// Serves those who stopped only for the sake of others.
     fn run_again(&mut self) {
         for _ in 0..self.run.len() {
-            let Some(token) = self.run.pop_front() else { break };
+            let Some(token) = self.run.pop_front() else {
+                break;
+            };
             if let Some(client) = self.clients.get_mut(token.slot())
                 && client.conn.token() == token
             {
@@ -445,15 +477,24 @@ impl<N: Net> Proxy<N> {
         self.shrink_again = now + SHRINK_EVERY;
         self.tools.pool.shrink();
         let (clients, servers) = (&self.clients, &self.servers);
-        self.deadlines.shrink(clients.len() + servers.len(), |at, token| match token.owner() {
-            Owner::Client => clients
-                .get(token.slot())
-                .is_some_and(|client| client.conn.token() == token && client.alarm.is_armed(at)),
-            Owner::Probe => servers.get(token.slot()).is_some_and(|server| server.probe.alarm.is_armed(at)),
-            Owner::Listener | Owner::Link => false,
-        });
+        self.deadlines
+            .shrink(clients.len() + servers.len(), |at, token| {
+                match token.owner() {
+                    Owner::Client => clients.get(token.slot()).is_some_and(|client| {
+                        client.conn.token() == token && client.alarm.is_armed(at)
+                    }),
+                    Owner::Probe => servers
+                        .get(token.slot())
+                        .is_some_and(|server| server.probe.alarm.is_armed(at)),
+                    Owner::Listener | Owner::Link => false,
+                }
+            });
         for server in 0..self.servers.len() {
-            while let Some(slot) = self.servers.get(server).and_then(|server| server.pool.front().copied()) {
+            while let Some(slot) = self
+                .servers
+                .get(server)
+                .and_then(|server| server.pool.front().copied())
+            {
                 let is_old = self.links.get(slot).is_none_or(|link| match link.state {
                     LinkState::Pooled(since) => now.since(since) >= POOLED_MAX,
                     LinkState::Paired(_) | LinkState::Dead => true,
@@ -487,7 +528,9 @@ pub struct Census {
 /// The Host of requests that came without one.
 fn host_default(listen: &Address) -> String {
     match listen {
-        Address::Tcp(address) if address.ip().is_unspecified() => format!("localhost:{}", address.port()),
+        Address::Tcp(address) if address.ip().is_unspecified() => {
+            format!("localhost:{}", address.port())
+        }
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     }

@@ -94,7 +94,9 @@ impl MioNet {
     /// Those of the operating system.
     pub fn hear_signals(&mut self) -> io::Result<()> {
         let mut signals = Signals::new(STOP_SIGNALS)?;
-        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.poll
+            .registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
     }
@@ -142,7 +144,10 @@ impl Net for MioNet {
                     ready.add(what);
                 }
             }
-            events.push(Event { token: Token::from_bits(event.token().0 as u64), ready });
+            events.push(Event {
+                token: Token::from_bits(event.token().0 as u64),
+                ready,
+            });
         }
         Ok(())
     }

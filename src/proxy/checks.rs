@@ -19,7 +19,11 @@ impl<N: Net> Proxy<N> {
         }
         // The second round comes early by chance, so that balancers that started together do not
         // ask together for ever.
-        let share = if self.first_round == self.servers.len() { 0.5 + random(&mut self.seed) / 2.0 } else { 1.0 };
+        let share = if self.first_round == self.servers.len() {
+            0.5 + random(&mut self.seed) / 2.0
+        } else {
+            1.0
+        };
         self.rounds.started(now, share);
         for server in 0..self.servers.len() {
             if self.config.check.mode == CheckMode::Off {
@@ -32,7 +36,9 @@ impl<N: Net> Proxy<N> {
 
     /// Starts a check of `server` unless one is running.
     pub(super) fn start_probe(&mut self, server: usize) {
-        let Some(entry) = self.servers.get_mut(server) else { return };
+        let Some(entry) = self.servers.get_mut(server) else {
+            return;
+        };
         if entry.probe.is_running() || self.config.check.mode == CheckMode::Off {
             return;
         }
@@ -43,7 +49,10 @@ impl<N: Net> Proxy<N> {
 
     /// Sends the question, on the kept connection or a new one.
     fn ask(&mut self, server: usize, anew: bool) {
-        let (Some(entry), Some(config)) = (self.servers.get_mut(server), self.config.servers.get(server)) else {
+        let (Some(entry), Some(config)) = (
+            self.servers.get_mut(server),
+            self.config.servers.get(server),
+        ) else {
             return;
         };
         self.generation = self.generation.wrapping_add(1);
@@ -67,30 +76,51 @@ impl<N: Net> Proxy<N> {
         entry.probe.start(conn);
         let due = self.tools.now + self.config.check.timeout;
         // The alarm outlives connections, so its token is the server's own.
-        entry.probe.alarm.set(due, Token::new(Owner::Probe, server as u32, 0), &mut self.deadlines);
+        entry.probe.alarm.set(
+            due,
+            Token::new(Owner::Probe, server as u32, 0),
+            &mut self.deadlines,
+        );
         self.step_probe(server);
     }
 
     /// Goes on with a check that something happened to.
     pub(super) fn step_probe(&mut self, server: usize) {
-        let Some(entry) = self.servers.get_mut(server) else { return };
+        let Some(entry) = self.servers.get_mut(server) else {
+            return;
+        };
         if !entry.probe.is_running() {
             // The kept connection of a resting probe: closed, or talking out of turn.
             entry.probe.conn = None;
             return;
         }
-        let verdict = entry.probe.step(&self.config.check, &mut self.tools.scratch, &mut self.tools.pool);
+        let verdict = entry.probe.step(
+            &self.config.check,
+            &mut self.tools.scratch,
+            &mut self.tools.pool,
+        );
         self.judge_probe(server, verdict);
     }
 
     /// A check has not ended in time.
     pub(super) fn probe_overdue(&mut self, server: usize) {
-        let reason = format!("no answer to the check within {:?}", self.config.check.timeout);
-        self.judge_probe(server, Verdict::Failed(Failure { reason, refused: false }));
+        let reason = format!(
+            "no answer to the check within {:?}",
+            self.config.check.timeout
+        );
+        self.judge_probe(
+            server,
+            Verdict::Failed(Failure {
+                reason,
+                refused: false,
+            }),
+        );
     }
 
     fn judge_probe(&mut self, server: usize, verdict: Verdict) {
-        let Some(entry) = self.servers.get_mut(server) else { return };
+        let Some(entry) = self.servers.get_mut(server) else {
+            return;
+        };
         match verdict {
             Verdict::Open => return,
             Verdict::Stale => {
@@ -105,7 +135,10 @@ impl<N: Net> Proxy<N> {
             Verdict::Failed(failure) => {
                 entry.probe.rest(&mut self.tools.pool);
                 entry.probe.conn = None;
-                let changed = entry.health.failed(&failure.reason, failure.refused, self.config.check.fall);
+                let changed =
+                    entry
+                        .health
+                        .failed(&failure.reason, failure.refused, self.config.check.fall);
                 self.server_changed(server, changed);
             }
         }
@@ -122,7 +155,9 @@ impl<N: Net> Proxy<N> {
     }
 
     fn server_passed(&mut self, server: usize, report: Option<Report>) {
-        let Some(entry) = self.servers.get_mut(server) else { return };
+        let Some(entry) = self.servers.get_mut(server) else {
+            return;
+        };
         if let Some(report) = report {
             entry.report = Some(report);
             self.guess.reported(server, report);
@@ -134,7 +169,9 @@ impl<N: Net> Proxy<N> {
     /// A server failed a request before it took any of it: it is invalid at once, and checked at
     /// once, so that a mistake does not last.
     pub(super) fn server_failed(&mut self, server: usize, failure: &Failure) {
-        let Some(entry) = self.servers.get_mut(server) else { return };
+        let Some(entry) = self.servers.get_mut(server) else {
+            return;
+        };
         let changed = entry.health.condemn(&failure.reason, failure.refused);
         self.server_changed(server, changed);
         if changed {
@@ -144,7 +181,9 @@ impl<N: Net> Proxy<N> {
 
     /// Where nothing is checked, what failed is given another chance with every round.
     fn pardon(&mut self, server: usize) {
-        let Some(entry) = self.servers.get_mut(server) else { return };
+        let Some(entry) = self.servers.get_mut(server) else {
+            return;
+        };
         if !matches!(entry.health.standing(), Standing::Valid | Standing::Unknown) {
             entry.health.forget();
             self.guess.stand(server, Standing::Unknown);
@@ -153,7 +192,9 @@ impl<N: Net> Proxy<N> {
 
     /// Passes the standing of a server on, and says so if it `changed`.
     fn server_changed(&mut self, server: usize, changed: bool) {
-        let (Some(entry), Some(config)) = (self.servers.get(server), self.config.servers.get(server)) else {
+        let (Some(entry), Some(config)) =
+            (self.servers.get(server), self.config.servers.get(server))
+        else {
             return;
         };
         self.guess.stand(server, entry.health.standing());
@@ -162,10 +203,17 @@ impl<N: Net> Proxy<N> {
         }
         match (entry.health.standing(), entry.report) {
             (Standing::Valid, Some(report)) => {
-                info!("server {} is valid: errors {}, load {}", config.name, report.errors, report.load);
+                info!(
+                    "server {} is valid: errors {}, load {}",
+                    config.name, report.errors, report.load
+                );
             }
             (Standing::Valid, None) => info!("server {} is valid", config.name),
-            _ => warn!("server {} is invalid: {}", config.name, entry.health.reason()),
+            _ => warn!(
+                "server {} is invalid: {}",
+                config.name,
+                entry.health.reason()
+            ),
         }
     }
 }

@@ -42,7 +42,9 @@ impl<N: Net> Proxy<N> {
     }
 
     fn step(&mut self, slot: usize) -> Next {
-        let Some(client) = self.clients.get_mut(slot) else { return Next::Wait };
+        let Some(client) = self.clients.get_mut(slot) else {
+            return Next::Wait;
+        };
         match client.state {
             ClientState::Dead => Next::Wait,
             ClientState::Lingering(_) => client.linger(&mut self.tools),
@@ -58,10 +60,17 @@ impl<N: Net> Proxy<N> {
                 next
             }
             ClientState::Busy(key) => {
-                let Some(task) = self.tasks.get_mut(key) else { return Next::Wait };
-                match (task.link.and_then(|link| self.links.get_mut(link)), task.place) {
+                let Some(task) = self.tasks.get_mut(key) else {
+                    return Next::Wait;
+                };
+                match (
+                    task.link.and_then(|link| self.links.get_mut(link)),
+                    task.place,
+                ) {
                     (Some(link), _) => pair::pump(client, link, task, &mut self.tools),
-                    (None, _) if !task.exchange.is_unanswered() => pair::finish(client, task, &mut self.tools),
+                    (None, _) if !task.exchange.is_unanswered() => {
+                        pair::finish(client, task, &mut self.tools)
+                    }
                     (None, Place::None) => client.read_head(task, &mut self.tools, &self.config),
                     // Who waits and has ended its stream is taken to have given up: under load that
                     // is what it is, and serving it would cost those who still wait.
@@ -83,15 +92,21 @@ impl<N: Net> Proxy<N> {
 
     /// Sees to it that an edge or a deadline will bring the client back.
     fn wait(&mut self, slot: usize) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(client) = self.clients.get_mut(slot) else {
+            return;
+        };
         if client.state == ClientState::Dead {
             return;
         }
         if client.conn.watch(&mut self.net).is_err() {
             return self.fail(slot, Fault::ClientGone);
         }
-        let ClientState::Busy(key) = client.state else { return };
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let ClientState::Busy(key) = client.state else {
+            return;
+        };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         let waiting = match (task.place, task.link.and_then(|link| self.links.get(link))) {
             (_, Some(link)) => pair::waiting(client, link, task),
             (_, None) if !task.exchange.is_unanswered() => Waiting::Reader,
@@ -111,14 +126,24 @@ impl<N: Net> Proxy<N> {
             Waiting::Server => timeouts.response,
             Waiting::Tunnel => timeouts.tunnel,
         };
-        client.alarm.set(self.tools.now + span, client.conn.token(), &mut self.deadlines);
+        client.alarm.set(
+            self.tools.now + span,
+            client.conn.token(),
+            &mut self.deadlines,
+        );
     }
 
     /// The client's deadline is over.
     pub(super) fn overdue(&mut self, slot: usize) {
-        let Some(client) = self.clients.get(slot) else { return };
-        let ClientState::Busy(key) = client.state else { return self.close_client(slot) };
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(client) = self.clients.get(slot) else {
+            return;
+        };
+        let ClientState::Busy(key) = client.state else {
+            return self.close_client(slot);
+        };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         task.has_moved = true;
         let (status, text, outcome) = match task.exchange.overdue(task.waiting) {
             Overdue::NoConnection => {
@@ -127,12 +152,27 @@ impl<N: Net> Proxy<N> {
             }
             Overdue::Cut => {
                 let is_server = task.waiting == Waiting::Server;
-                self.drop_link(key, if is_server { Outcome::Failed } else { Outcome::Abandoned });
+                self.drop_link(
+                    key,
+                    if is_server {
+                        Outcome::Failed
+                    } else {
+                        Outcome::Abandoned
+                    },
+                );
                 return self.close_client(slot);
             }
-            Overdue::SlowClient => (408, "the request did not arrive in time", Outcome::Abandoned),
+            Overdue::SlowClient => (
+                408,
+                "the request did not arrive in time",
+                Outcome::Abandoned,
+            ),
             Overdue::NoResponse => (504, "the server did not answer in time", Outcome::Failed),
-            Overdue::NoPlace => (503, "no place among the requests under way became free in time", Outcome::Abandoned),
+            Overdue::NoPlace => (
+                503,
+                "no place among the requests under way became free in time",
+                Outcome::Abandoned,
+            ),
         };
         self.drop_link(key, outcome);
         self.reply(slot, status, text, false);
@@ -141,8 +181,12 @@ impl<N: Net> Proxy<N> {
 
     /// A request is ready to be sent: it gets a place and a server, or waits for its turn.
     fn place(&mut self, slot: usize) {
-        let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state) else { return };
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state) else {
+            return;
+        };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         if task.place != Place::Held {
             if self.queued > 0 || self.held >= self.config.parallel {
                 return self.enqueue(key, false);
@@ -155,7 +199,9 @@ impl<N: Net> Proxy<N> {
 
     /// Lets a request wait, behind all others or, if it was under way before, before them.
     fn enqueue(&mut self, key: usize, first: bool) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         if task.place == Place::Held {
             self.held -= 1;
         }
@@ -174,7 +220,9 @@ impl<N: Net> Proxy<N> {
         while self.held < self.config.parallel
             && let Some((ticket, key)) = self.queue.pop_front()
         {
-            let Some(task) = self.tasks.get_mut(key) else { continue };
+            let Some(task) = self.tasks.get_mut(key) else {
+                continue;
+            };
             if task.place != Place::Queued(ticket) {
                 continue;
             }
@@ -194,7 +242,9 @@ impl<N: Net> Proxy<N> {
     /// Chooses a server and a link to it, until one can be had.
     fn assign(&mut self, slot: usize, key: usize) {
         loop {
-            let Some(task) = self.tasks.get_mut(key) else { return };
+            let Some(task) = self.tasks.get_mut(key) else {
+                return;
+            };
             let server = match self.guess.pick(self.tools.now, &task.tried) {
                 Pick::Server(server) => server,
                 Pick::Full => return self.enqueue(key, true),
@@ -202,7 +252,9 @@ impl<N: Net> Proxy<N> {
             };
             match self.link_to(server, slot, key) {
                 Ok(link) => {
-                    let Some(task) = self.tasks.get_mut(key) else { return };
+                    let Some(task) = self.tasks.get_mut(key) else {
+                        return;
+                    };
                     task.start(link, &mut self.tools);
                     self.guess.dispatched(self.tools.now, server);
                     self.rounds.dispatched();
@@ -222,24 +274,45 @@ impl<N: Net> Proxy<N> {
 
     /// No server is left for a request.
     fn nobody(&mut self, slot: usize, key: usize) {
-        let was_answered_badly = self.tasks.get(key).is_some_and(|task| task.met_broken_server);
+        let was_answered_badly = self
+            .tasks
+            .get(key)
+            .is_some_and(|task| task.met_broken_server);
         if was_answered_badly {
-            self.reply(slot, 502, "every server that was tried broke off before it answered", false);
+            self.reply(
+                slot,
+                502,
+                "every server that was tried broke off before it answered",
+                false,
+            );
         } else {
-            self.reply(slot, self.config.down_status, "every server has failed", false);
+            self.reply(
+                slot,
+                self.config.down_status,
+                "every server has failed",
+                false,
+            );
         }
     }
 
     /// A link to `server` for the client in `slot`: a pooled one that is alive, or a new one.
     fn link_to(&mut self, server: usize, slot: usize, key: usize) -> io::Result<usize> {
         let (is_sure, is_new) = match self.tasks.get(key) {
-            Some(task) => (task.exchange.method == Method::Other, task.stale_at == Some(server)),
+            Some(task) => (
+                task.exchange.method == Method::Other,
+                task.stale_at == Some(server),
+            ),
             None => (false, true),
         };
         while !is_new
-            && let Some(link) = self.servers.get_mut(server).and_then(|server| server.pool.pop_back())
+            && let Some(link) = self
+                .servers
+                .get_mut(server)
+                .and_then(|server| server.pool.pop_back())
         {
-            let Some(found) = self.links.get_mut(link) else { continue };
+            let Some(found) = self.links.get_mut(link) else {
+                continue;
+            };
             if found.is_stale(is_sure) {
                 self.bury_link(link);
                 continue;
@@ -254,7 +327,10 @@ impl<N: Net> Proxy<N> {
         let entry = self.links.vacant_entry();
         let link = entry.key();
         self.generation = self.generation.wrapping_add(1);
-        let mut conn = Conn::new(socket, Token::new(Owner::Link, link as u32, self.generation));
+        let mut conn = Conn::new(
+            socket,
+            Token::new(Owner::Link, link as u32, self.generation),
+        );
         conn.watch(&mut self.net)?;
         entry.insert(Link::new(conn, server, slot));
         Ok(link)
@@ -262,9 +338,15 @@ impl<N: Net> Proxy<N> {
 
     /// The exchange can not go on: another server, a reply, or the end of the connection.
     fn fail(&mut self, slot: usize, fault: Fault) {
-        let Some(client) = self.clients.get(slot) else { return };
-        let ClientState::Busy(key) = client.state else { return self.close_client(slot) };
-        let Some(task) = self.tasks.get(key) else { return };
+        let Some(client) = self.clients.get(slot) else {
+            return;
+        };
+        let ClientState::Busy(key) = client.state else {
+            return self.close_client(slot);
+        };
+        let Some(task) = self.tasks.get(key) else {
+            return;
+        };
         let is_unanswered = task.exchange.is_unanswered();
         match fault {
             Fault::ClientGone => {
@@ -273,7 +355,10 @@ impl<N: Net> Proxy<N> {
             }
             Fault::Request(refusal) => {
                 let rule = refusal.rule();
-                debug!("request refused: {} {} ({})", rule.status, rule.text, rule.section);
+                debug!(
+                    "request refused: {} {} ({})",
+                    rule.status, rule.text, rule.section
+                );
                 self.drop_link(key, Outcome::Abandoned);
                 if is_unanswered {
                     self.reply(slot, rule.status, rule.text, true);
@@ -286,7 +371,10 @@ impl<N: Net> Proxy<N> {
                 if let Some(link) = task.link.and_then(|link| self.links.get(link))
                     && let Some(server) = self.config.servers.get(link.server)
                 {
-                    warn!("server {} sent a broken response: {} ({})", server.name, rule.text, rule.section);
+                    warn!(
+                        "server {} sent a broken response: {} ({})",
+                        server.name, rule.text, rule.section
+                    );
                 }
                 self.drop_link(key, Outcome::Failed);
                 if is_unanswered {
@@ -301,8 +389,12 @@ impl<N: Net> Proxy<N> {
 
     /// The link ended (`kind`: none) or broke in the middle of an exchange.
     fn link_lost(&mut self, slot: usize, key: usize, kind: Option<io::ErrorKind>) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
-        let Some(link) = task.link.and_then(|link| self.links.get(link)) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
+        let Some(link) = task.link.and_then(|link| self.links.get(link)) else {
+            return;
+        };
         let loss = task.exchange.lost(kind.is_none());
         let server = link.server;
         let is_reused = link.served > 0;
@@ -314,7 +406,14 @@ impl<N: Net> Proxy<N> {
             task.tried.push(server as u16);
             task.met_broken_server |= stood;
         }
-        self.drop_link(key, if is_reused { Outcome::Abandoned } else { Outcome::Failed });
+        self.drop_link(
+            key,
+            if is_reused {
+                Outcome::Abandoned
+            } else {
+                Outcome::Failed
+            },
+        );
         if !stood {
             let kind = kind.unwrap_or(io::ErrorKind::ConnectionReset);
             let mut failure = Failure::of(kind);
@@ -333,10 +432,16 @@ impl<N: Net> Proxy<N> {
     /// Answers the client in a server's stead. `is_doubtful`: where its next request would begin is
     /// not certain, so there will be none.
     fn reply(&mut self, slot: usize, status: u16, text: &str, is_doubtful: bool) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
-        let ClientState::Busy(key) = client.state else { return };
+        let Some(client) = self.clients.get_mut(slot) else {
+            return;
+        };
+        let ClientState::Busy(key) = client.state else {
+            return;
+        };
         self.leave_place(key);
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         if is_doubtful || !task.exchange.is_read() || self.tools.is_draining {
             task.exchange.forbid_next();
         }
@@ -364,8 +469,12 @@ impl<N: Net> Proxy<N> {
 
     /// The response has been passed on: both sides go their ways.
     fn finish(&mut self, slot: usize) {
-        let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state) else { return };
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state) else {
+            return;
+        };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         let ending = task.exchange.ending(task.has_rest);
         let outcome = Outcome::Answered(task.status, self.tools.now.since(task.dispatched));
         if let Some(link) = task.link.take() {
@@ -373,14 +482,18 @@ impl<N: Net> Proxy<N> {
         }
         self.leave_place(key);
         self.record(slot, key);
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         let has_more = task.inbound.is_some();
         let is_next = ending.client == After::Next && !self.tools.is_draining;
         if is_next && has_more {
             return task.renew(&mut self.tools);
         }
         self.drop_task(key);
-        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(client) = self.clients.get_mut(slot) else {
+            return;
+        };
         client.state = ClientState::Idle;
         if is_next {
             self.rest_client(slot);
@@ -388,7 +501,11 @@ impl<N: Net> Proxy<N> {
             // Closing with bytes unread would reset the connection, and the response might be lost
             // with it (RFC 9112 §9.6).
             client.start_to_linger();
-            client.alarm.set(self.tools.now + LINGER, client.conn.token(), &mut self.deadlines);
+            client.alarm.set(
+                self.tools.now + LINGER,
+                client.conn.token(),
+                &mut self.deadlines,
+            );
         } else {
             self.close_client(slot);
         }
@@ -398,13 +515,17 @@ impl<N: Net> Proxy<N> {
     pub(super) fn rest_client(&mut self, slot: usize) {
         if let Some(client) = self.clients.get_mut(slot) {
             let due = self.tools.now + self.config.timeouts.idle;
-            client.alarm.set(due, client.conn.token(), &mut self.deadlines);
+            client
+                .alarm
+                .set(due, client.conn.token(), &mut self.deadlines);
         }
     }
 
     /// Closes a client and all that it has.
     pub(super) fn close_client(&mut self, slot: usize) {
-        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(client) = self.clients.get_mut(slot) else {
+            return;
+        };
         let state = std::mem::replace(&mut client.state, ClientState::Dead);
         if state == ClientState::Dead {
             return;
@@ -444,7 +565,9 @@ impl<N: Net> Proxy<N> {
 
     /// The task's place, in the queue or among the N, is free again.
     fn leave_place(&mut self, key: usize) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
         match std::mem::replace(&mut task.place, Place::None) {
             Place::None => {}
             Place::Held => self.held -= 1,
@@ -463,7 +586,9 @@ impl<N: Net> Proxy<N> {
     /// A link is done with its exchange: into the pool, or away.
     fn part(&mut self, slot: usize, outcome: Outcome, keep: bool) {
         let now = self.tools.now;
-        let Some(link) = self.links.get_mut(slot) else { return };
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
         let server = link.server;
         self.guess.finished(now, server, outcome);
         if keep && link.broken.is_none() && !link.conn.is_peer_closed() && !link.conn.is_hung_up() {
@@ -479,7 +604,9 @@ impl<N: Net> Proxy<N> {
 
     /// Closes a link, wherever it is.
     pub(super) fn close_link(&mut self, slot: usize) {
-        let Some(link) = self.links.get(slot) else { return };
+        let Some(link) = self.links.get(slot) else {
+            return;
+        };
         if let Some(server) = self.servers.get_mut(link.server)
             && let Some(index) = server.pool.iter().position(|pooled| *pooled == slot)
         {
@@ -508,5 +635,6 @@ fn task_failed_at(task: Option<&mut Task>, server: usize) {
 /// Whether a connection could not be made for a lack on our side: no server is to blame.
 fn is_our_own_lack(error: &io::Error) -> bool {
     // EMFILE and ENFILE, ENOMEM and ENOBUFS have no kinds of their own, EADDRNOTAVAIL has.
-    matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105)) || error.kind() == io::ErrorKind::AddrNotAvailable
+    matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105))
+        || error.kind() == io::ErrorKind::AddrNotAvailable
 }

@@ -4,7 +4,8 @@ import collections
 import threading
 import time
 
-from harness import Case, await_rounds, eventually, reply
+from harness import Case, await_first_round, await_rounds, eventually
+from wire import reply
 
 
 class Reports(Case):
@@ -74,7 +75,7 @@ class Policies(Case):
 
         peers = [server(name) for name in "abc"]
         balancer = self.balancer(peers, "--policy", "least-load", "-R", str(every), "-X", "60")
-        await_rounds(peers, 1)
+        await_first_round(peers)
         with self.client(balancer) as client:
             for _ in range(4 * every):
                 checks = [peer.checks for peer in peers]
@@ -117,7 +118,7 @@ class Policies(Case):
     def test_best_guess_shares_evenly_between_equal_servers(self):
         peers = self.equals()
         balancer = self.balancer(peers, "-R", "1000")
-        await_rounds(peers, 1)
+        await_first_round(peers)
         self.assert_even(self.shares(balancer, 3000, threads=4), 0.10)
 
     def test_best_guess_shares_evenly_between_built_in_servers(self):
@@ -134,7 +135,7 @@ class Policies(Case):
     def test_round_robin_takes_each_in_turn(self):
         peers = self.equals()
         balancer = self.balancer(peers, "--policy", "round-robin")
-        await_rounds(peers, 1)
+        await_first_round(peers)
         with self.client(balancer) as client:
             served = [client.get("/").one("Server") for _ in range(30)]
         for start in range(0, 30, 3):
@@ -143,7 +144,7 @@ class Policies(Case):
     def test_random_takes_all(self):
         peers = self.equals()
         balancer = self.balancer(peers, "--policy", "random")
-        await_rounds(peers, 1)
+        await_first_round(peers)
         self.assert_even(self.shares(balancer, 600, threads=2), 0.5)
 
     def test_least_conn_avoids_a_busy_server(self):
@@ -157,7 +158,7 @@ class Policies(Case):
 
         peers = [self.peer(lambda request, name=name: answer(request, name)) for name in "ab"]
         balancer = self.balancer(peers, "--policy", "least-conn")
-        await_rounds(peers, 1)
+        await_first_round(peers)
         holder = self.client(balancer)
         holder.request("GET", "/hold")
         eventually(lambda: any("/hold" in peer.targets() for peer in peers), "the request is held")

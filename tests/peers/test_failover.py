@@ -3,7 +3,8 @@
 import collections
 import time
 
-from harness import Case, await_rounds, eventually, reply
+from harness import Case, await_first_round, eventually
+from wire import reply
 
 # One round at the start and none after it: what is learnt is learnt from the requests.
 NO_ROUNDS = ("-X", "600", "-R", "1000000", "--policy", "round-robin")
@@ -77,7 +78,7 @@ class OneDown(Case):
         # Without pooled links each request needs a connection.
         dying = self.peer(lambda _: reply(200, b"", "Connection: close"))
         balancer = self.balancer([good, dying], *NO_ROUNDS)
-        await_rounds([good, dying], 1)
+        await_first_round([good, dying])
         for _ in range(4):
             self.assertEqual(self.get(balancer).status, 200)
         self.assertTrue(dying.targets())

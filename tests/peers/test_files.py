@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from harness import DEADLINE, REASON, Case, bare_environment, curl, eventually, spare_port
+from harness import REASON, Case, bare_environment, curl, curl_command, eventually, spare_port
 
 KIB = 1024
 SIZES = [1 * KIB, 3 * KIB + 1, 16 * KIB, 64 * KIB - 1, 200 * KIB, 512 * KIB, 1024 * KIB + 7, 2048 * KIB]
@@ -59,7 +59,7 @@ class Files(Case):
         """Each file `times` times, all at once by one curl."""
         config, results = self.wanted(balancer, times, "one")
         run = curl("--fail", "--parallel", "--parallel-immediate", "--parallel-max", str(len(results)), "-K", config)
-        self.assertEqual((run.returncode, run.stderr), (0, b""))
+        self.assertEqual(run.returncode, 0, run.stderr)
         self.compare(results)
 
     def test_eight_files_eight_times_in_parallel_arrive_whole(self):
@@ -73,15 +73,18 @@ class Files(Case):
         for index in range(TIMES):
             config, wanted = self.wanted(balancer, 1, f"process{index}")
             results += wanted
-            command = ["curl", "-q", "-sS", "--noproxy", "*", "--fail", "--max-time", "120", "--parallel", "-K", config]
             run = subprocess.Popen(
-                command, env=bare_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                curl_command("--fail", "--parallel", "-K", config),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=bare_environment(),
             )
             self.addCleanup(run.kill)
             runs.append(run)
         for run in runs:
             said, _ = run.communicate(timeout=150)
-            self.assertEqual((run.returncode, said), (0, b""))
+            self.assertEqual(run.returncode, 0, said)
         self.compare(results)
 
     def test_one_pair_at_a_time_serves_all(self):
@@ -98,9 +101,10 @@ class Files(Case):
     def test_a_file_put_through_the_balancer_comes_back(self):
         balancer = self.balancer(self.origins, "-N", "8")
         content = random.Random(1).randbytes(300 * KIB)
-        with open(os.path.join(self.results, "put"), "wb") as file:
+        source = os.path.join(self.results, "put")
+        with open(source, "wb") as file:
             file.write(content)
-        run = curl("--fail", "-T", os.path.join(self.results, "put"), f"http://{balancer.address}/new", "-o", os.devnull)
+        run = curl("--fail", "-T", source, f"http://{balancer.address}/new", "-o", os.devnull)
         self.assertEqual((run.returncode, run.stderr), (0, b""))
         run = curl("--fail", f"http://{balancer.address}/new")
         self.assertEqual((run.returncode, run.stdout == content), (0, True))
@@ -169,15 +173,14 @@ class Stopped(Case):
         traffic.await_more(200)
         time.sleep(response)  # so that whatever waited for the stopped server has had its timeout
 
-        mark = balancer.mark()
+        mark, continued_at = balancer.mark(), time.monotonic()
         stopped.signal(signal.SIGCONT)
-        balancer.await_change(stopped, "valid", mark, within=DEADLINE)
-        valid_at = time.monotonic()
-        traffic.await_server("b", since=valid_at)
+        balancer.await_change(stopped, "valid", mark)
+        traffic.await_server("b", since=time.monotonic())
 
         sent = traffic.stop()
         self.assertEqual([one for one in sent if one.status not in (200, 504)], [])
         self.assertLess(max(one.ended - one.started for one in sent), connect + response + slack)
         self.assert_faultless([one for one in sent if one.ended < stopped_at or one.started > invalid_at])
-        meanwhile = [one for one in sent if invalid_at < one.started and one.ended < valid_at - slack]
+        meanwhile = [one for one in sent if invalid_at < one.started and one.ended < continued_at]
         self.assertEqual([one for one in meanwhile if one.server == "b"], [])

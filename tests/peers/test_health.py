@@ -3,7 +3,8 @@
 import threading
 import time
 
-from harness import REASON, Case, await_rounds, eventually, reply
+from harness import REASON, Case, await_rounds, eventually
+from wire import reply
 
 QUICK = ("-X", "0.2")
 
