@@ -1,10 +1,11 @@
 //! The loop: all clients, links and checks, and the turn that serves them.
 //!
 //! `turn` is the only loop of the process. It polls, serves whom something happened to, looks at
-//! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, how
-//! servers are checked in `checks`.
+//! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, who
+//! gets a place and a link in `places`, how servers are checked in `checks`.
 
 mod checks;
+mod places;
 mod serve;
 
 use std::collections::VecDeque;

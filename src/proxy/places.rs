@@ -1,0 +1,248 @@
+//! Places and links: who is among the N, who waits, and which link carries whom.
+
+use std::io;
+
+use log::warn;
+
+use super::Proxy;
+use crate::client::{ClientState, Place, Task};
+use crate::conn::Conn;
+use crate::guess::{Outcome, Pick};
+use crate::http::head::Method;
+use crate::link::{Link, LinkState};
+use crate::net::{Net, Owner, Token};
+use crate::probe::Failure;
+
+impl<N: Net> Proxy<N> {
+    /// A request is ready to be sent: it gets a place and a server, or waits for its turn.
+    pub(super) fn place(&mut self, slot: usize) {
+        let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state) else {
+            return;
+        };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
+        if task.place != Place::Held {
+            if self.queued > 0 || self.held >= self.config.parallel {
+                return self.enqueue(key, false);
+            }
+            task.place = Place::Held;
+            self.held += 1;
+        }
+        self.assign(slot, key);
+    }
+
+    /// Lets a request wait, behind all others or, if it was under way before, before them.
+    pub(super) fn enqueue(&mut self, key: usize, first: bool) {
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
+        if task.place == Place::Held {
+            self.held -= 1;
+        }
+        self.tickets += 1;
+        self.queued += 1;
+        task.place = Place::Queued(self.tickets);
+        if first {
+            self.queue.push_front((self.tickets, key));
+        } else {
+            self.queue.push_back((self.tickets, key));
+        }
+    }
+
+    /// Gives free places to those who wait, in the order of their arrival.
+    pub(super) fn admit(&mut self) {
+        while self.held < self.config.parallel
+            && let Some((ticket, key)) = self.queue.pop_front()
+        {
+            let Some(task) = self.tasks.get_mut(key) else {
+                continue;
+            };
+            if task.place != Place::Queued(ticket) {
+                continue;
+            }
+            if self.guess.pick(self.tools.now, &task.tried) == Pick::Full {
+                self.queue.push_front((ticket, key));
+                return;
+            }
+            task.place = Place::Held;
+            self.queued -= 1;
+            self.held += 1;
+            let slot = task.client;
+            self.assign(slot, key);
+            self.serve(slot);
+        }
+    }
+
+    /// The task's place, in the queue or among the N, is free again.
+    pub(super) fn leave_place(&mut self, key: usize) {
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
+        match std::mem::replace(&mut task.place, Place::None) {
+            Place::None => {}
+            Place::Held => self.held -= 1,
+            // The ticket stays in the queue, and is dead there.
+            Place::Queued(_) => self.queued -= 1,
+        }
+    }
+
+    /// Chooses a server and a link to it, until one can be had.
+    pub(super) fn assign(&mut self, slot: usize, key: usize) {
+        loop {
+            let Some(task) = self.tasks.get_mut(key) else {
+                return;
+            };
+            let server = match self.guess.pick(self.tools.now, &task.tried) {
+                Pick::Server(server) => server,
+                Pick::Full => return self.enqueue(key, true),
+                Pick::Nobody => return self.nobody(slot, key),
+            };
+            match self.link_to(server, slot, key) {
+                Ok(link) => {
+                    let Some(task) = self.tasks.get_mut(key) else {
+                        return;
+                    };
+                    task.start(link, &mut self.tools);
+                    self.guess.dispatched(self.tools.now, server);
+                    self.rounds.dispatched();
+                    return;
+                }
+                Err(error) if is_our_own_lack(&error) => {
+                    warn!("cannot connect to a server: {error}");
+                    return self.reply(slot, 503, "the balancer has no descriptors left", false);
+                }
+                Err(error) => {
+                    task_failed_at(self.tasks.get_mut(key), server);
+                    self.server_failed(server, &Failure::of(error.kind()));
+                }
+            }
+        }
+    }
+
+    /// No server is left for a request.
+    fn nobody(&mut self, slot: usize, key: usize) {
+        let was_answered_badly = self
+            .tasks
+            .get(key)
+            .is_some_and(|task| task.met_broken_server);
+        if was_answered_badly {
+            self.reply(
+                slot,
+                502,
+                "every server that was tried broke off before it answered",
+                false,
+            );
+        } else {
+            self.reply(
+                slot,
+                self.config.down_status,
+                "every server has failed",
+                false,
+            );
+        }
+    }
+
+    /// A link to `server` for the client in `slot`: a pooled one that is alive, or a new one.
+    fn link_to(&mut self, server: usize, slot: usize, key: usize) -> io::Result<usize> {
+        let (is_sure, is_new) = match self.tasks.get(key) {
+            Some(task) => (
+                task.exchange.method == Method::Other,
+                task.stale_at == Some(server),
+            ),
+            None => (false, true),
+        };
+        while !is_new
+            && let Some(link) = self
+                .servers
+                .get_mut(server)
+                .and_then(|server| server.pool.pop_back())
+        {
+            let Some(found) = self.links.get_mut(link) else {
+                continue;
+            };
+            if found.is_stale(is_sure) {
+                self.bury_link(link);
+                continue;
+            }
+            found.state = LinkState::Paired(slot);
+            return Ok(link);
+        }
+        let Some(config) = self.config.servers.get(server) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let socket = self.net.connect(&config.address)?;
+        let entry = self.links.vacant_entry();
+        let link = entry.key();
+        self.generation = self.generation.wrapping_add(1);
+        let mut conn = Conn::new(
+            socket,
+            Token::new(Owner::Link, link as u32, self.generation),
+        );
+        conn.watch(&mut self.net)?;
+        entry.insert(Link::new(conn, server, slot));
+        Ok(link)
+    }
+
+    /// A link is done with its exchange: into the pool, or away.
+    pub(super) fn part(&mut self, slot: usize, outcome: Outcome, keep: bool) {
+        let now = self.tools.now;
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        let server = link.server;
+        self.guess.finished(now, server, outcome);
+        if keep && link.broken.is_none() && !link.conn.is_peer_closed() && !link.conn.is_hung_up() {
+            link.served += 1;
+            link.state = LinkState::Pooled(now);
+            if let Some(server) = self.servers.get_mut(server) {
+                server.pool.push_back(slot);
+            }
+        } else {
+            self.bury_link(slot);
+        }
+    }
+
+    /// Closes the task's link, if it has one, with the exchange unfinished.
+    pub(super) fn drop_link(&mut self, key: usize, outcome: Outcome) {
+        if let Some(link) = self.tasks.get_mut(key).and_then(|task| task.link.take()) {
+            self.part(link, outcome, false);
+        }
+    }
+
+    /// Closes a link, wherever it is.
+    pub(super) fn close_link(&mut self, slot: usize) {
+        let Some(link) = self.links.get(slot) else {
+            return;
+        };
+        if let Some(server) = self.servers.get_mut(link.server)
+            && let Some(index) = server.pool.iter().position(|pooled| *pooled == slot)
+        {
+            server.pool.remove(index);
+        }
+        self.bury_link(slot);
+    }
+
+    /// Closes a link that is in no pool.
+    pub(super) fn bury_link(&mut self, slot: usize) {
+        if let Some(link) = self.links.get_mut(slot)
+            && link.state != LinkState::Dead
+        {
+            link.state = LinkState::Dead;
+            self.dead_links.push(slot);
+        }
+    }
+}
+
+fn task_failed_at(task: Option<&mut Task>, server: usize) {
+    if let Some(task) = task {
+        task.tried.push(server as u16);
+    }
+}
+
+/// Whether a connection could not be made for a lack on our side: no server is to blame.
+fn is_our_own_lack(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, ENOMEM and ENOBUFS have no kinds of their own, EADDRNOTAVAIL has.
+    matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105))
+        || error.kind() == io::ErrorKind::AddrNotAvailable
+}
