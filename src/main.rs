@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use bestguess::cli::{self, Command};
 use bestguess::config::{CheckMode, Config, LogTarget};
 use bestguess::health::Standing;
-use bestguess::logging;
 use bestguess::net::mio::MioNet;
 use bestguess::proxy::{Flow, Proxy};
+use bestguess::{demo, logging, origin};
 use log::{error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -41,7 +41,8 @@ fn main() -> ExitCode {
     let outcome = match invocation.command {
         Command::Serve(config) => serve(*config),
         Command::Test(config) => test(*config),
-        Command::Demo(_) | Command::Origin(_) => Ok(ExitCode::FAILURE),
+        Command::Demo(settings) => demo::run(&settings).map(|()| ExitCode::SUCCESS),
+        Command::Origin(settings) => origin::serve(&settings).map(|()| ExitCode::SUCCESS),
         Command::Help(_) | Command::Version => Ok(ExitCode::SUCCESS),
     };
     let code = outcome.unwrap_or_else(|cause| {
