@@ -31,7 +31,7 @@ TEST_SECONDS_MAX = 240
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 REASON = re.compile(
-    r"refused|reset|closed|ended|eof|broken pipe|abort|time|late|malformed|status|\b[45]\d\d\b", re.IGNORECASE
+    r"refused|reset|closed|ended|eof|broken pipe|abort|time|late|no answer|answered|malformed", re.IGNORECASE
 )
 
 
