@@ -330,7 +330,10 @@ impl<N: Net> Proxy<N> {
     fn start_to_drain(&mut self) {
         // Whoever the kernel has let in already has been promised an answer.
         self.is_listener_ready = true;
-        self.accept();
+        self.accept_again = Time(0);
+        while self.is_listener_ready && self.may_accept() && self.accept_again == Time(0) {
+            self.accept();
+        }
         self.net.close_listener();
         self.is_listener_ready = false;
         self.drain = Some(self.tools.now + self.config.timeouts.drain);

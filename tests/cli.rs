@@ -112,7 +112,6 @@ fn the_version_is_the_package_s() {
 // ---- From here on the tests need the balancer: a process that listens, answers and stops. ----
 
 #[test]
-#[ignore = "needs the balancer; remove this line once main serves"]
 fn a_stderr_whose_reader_has_gone_neither_kills_nor_stalls() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -120,7 +119,6 @@ fn a_stderr_whose_reader_has_gone_neither_kills_nor_stalls() {
 }
 
 #[test]
-#[ignore = "needs the balancer; remove this line once main serves"]
 fn a_stderr_that_nobody_reads_neither_kills_nor_stalls() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let stderr = writer.try_clone().unwrap();
@@ -134,7 +132,6 @@ fn a_stderr_that_nobody_reads_neither_kills_nor_stalls() {
 }
 
 #[test]
-#[ignore = "needs the balancer; remove this line once main serves"]
 fn a_full_disk_behind_stderr_neither_kills_nor_stalls() {
     // Every write fails with ENOSPC; not every system has this device.
     if let Ok(full) = std::fs::File::options().write(true).open("/dev/full") {

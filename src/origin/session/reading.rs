@@ -6,7 +6,7 @@ use super::{Next, Session, State, Step};
 use crate::buffer::{Block, SIZE_MAX, SIZES};
 use crate::conn::Filled;
 use crate::http::body::{self, Keep, Meter};
-use crate::http::head::{self, HEAD_MAX, Refusal};
+use crate::http::head::{self, Refusal};
 use crate::http::reply::CONTINUE;
 use crate::net::Socket;
 use crate::origin::names::Denied;
@@ -217,10 +217,7 @@ fn judge(bytes: &[u8], searched: usize, site: &mut Site) -> Result<Judged, Refus
     let searched = searched.saturating_sub(blank);
     let Some(end) = head::find_end(bytes, searched) else {
         head::begun(bytes, searched)?;
-        return match blank > HEAD_MAX {
-            true => Err(Refusal::HeadTooLong),
-            false => Ok(Judged::Unfinished),
-        };
+        return Ok(Judged::Unfinished);
     };
     let mut slots = head::slots();
     let request = head::request(bytes.get(..end).unwrap_or_default(), &mut slots)?;
