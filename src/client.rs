@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::conn::{Conn, Filled};
 use crate::deadline::Alarm;
 use crate::exchange::{Exchange, RequestState, Waiting};
-use crate::http::head::{self, HEAD_MAX, Refusal};
+use crate::http::head::{self, Refusal};
 use crate::http::rewrite::{self, Forwarding};
 use crate::net::{Socket, Time};
 
@@ -396,11 +396,7 @@ fn judge(
     let searched = searched.saturating_sub(blank);
     let Some(end) = head::find_end(bytes, searched) else {
         head::begun(bytes, searched)?;
-        return if blank > HEAD_MAX {
-            Err(Refusal::HeadTooLong)
-        } else {
-            Ok(None)
-        };
+        return Ok(None);
     };
     let (head_bytes, content) = bytes.split_at_mut(end);
     let mut slots = head::slots();

@@ -301,3 +301,6 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

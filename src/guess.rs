@@ -267,3 +267,6 @@ pub fn random(state: &mut u64) -> f64 {
     let bits = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
     bits as f64 / (1_u64 << 53) as f64
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ mod files;
 mod names;
 mod session;
 mod site;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 use std::collections::VecDeque;
@@ -458,37 +460,4 @@ fn clients_max() -> usize {
         usize::try_from(files).unwrap_or(usize::MAX)
     });
     (files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CLIENTS_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> cli::Origin {
-        cli::Origin {
-            listen: crate::config::Address::Tcp(([127, 0, 0, 1], 0).into()),
-            dir: None,
-            name: None,
-            delay: Duration::ZERO,
-            load: 0,
-            errors: 0,
-            fixed_report: false,
-        }
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_named() {
-        let dir = Some("/nowhere/at/all".into());
-        let missing = cli::Origin { dir, ..settings() };
-        let error = Origin::new(MioNet::new().unwrap(), &missing, 1)
-            .err()
-            .unwrap();
-        assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
-    }
-
-    #[test]
-    fn a_new_server_holds_nothing() {
-        let origin = Origin::new(MioNet::new().unwrap(), &settings(), 1).unwrap();
-        assert_eq!(origin.census(), Census::default());
-    }
 }

@@ -5,11 +5,12 @@
 use std::io;
 
 use crate::buffer::{Block, Pool};
-use crate::config::{CheckConfig, CheckMode, ServerConfig};
+use crate::config::{Address, CheckConfig, CheckMode, ServerConfig};
 use crate::conn::{Conn, Filled, Flushed};
 use crate::deadline::Alarm;
 use crate::health::{REPORT_MAX, Report};
 use crate::http::body::{Keep, Meter};
+use crate::http::grammar;
 use crate::http::head::{self, HEAD_MAX, Method};
 use crate::net::Socket;
 
@@ -85,10 +86,11 @@ impl Failure {
 impl<S: Socket> Probe<S> {
     /// The checking of `server`, at rest.
     pub fn new(server: &ServerConfig, check: &CheckConfig) -> Probe<S> {
-        let host = server
-            .name
-            .strip_prefix("unix:")
-            .map_or(server.name.as_str(), |_| "localhost");
+        let host = match &server.address {
+            Address::Unix(_) => "localhost".to_owned(),
+            Address::Tcp(_) if grammar::is_host(server.name.as_bytes()) => server.name.clone(),
+            Address::Tcp(address) => address.to_string(),
+        };
         let question = format!(
             "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bestguess-check\r\nAccept: */*\r\n\r\n",
             check.path

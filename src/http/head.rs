@@ -1,14 +1,19 @@
 //! Heads: where one ends, what it says, and the judge of what may pass.
 //!
 //! httparse makes the first cut; it is lenient where RFC 9112 is not, so everything is judged again
-//! here. `Refusal` and its table are the whole law: each row has its status, its text and the
-//! section it comes from. What is accepted has exactly one reading. Linear in the head's length.
+//! here. `Refusal` and its table in `rules` are the whole law: each row has its status, its text and
+//! the section it comes from. What is accepted has exactly one reading. Linear in the head's length.
+
+mod field;
+mod rules;
 
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+pub use self::field::{Field, FieldLine, Fields};
+pub use self::rules::{RULES, Refusal, Rule};
 use super::body::Framing;
 use super::grammar::{TARGET, TOKEN, decimal, is_host, is_token, list};
 
@@ -26,96 +31,6 @@ pub const METHOD_MAX: usize = 64;
 pub const BLANK_LINES_MAX: usize = 4;
 /// The longest that can stand behind the target: the version and the line's end.
 const VERSION_MAX: usize = b"HTTP/1.1\r\n".len();
-
-/// Why a head or a content is refused: one row each, see `RULES`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(missing_docs)] // each row of the table below says it
-pub enum Refusal {
-    RequestLine,
-    Target,
-    TargetTooLong,
-    Version,
-    LineEnd,
-    FieldName,
-    FieldValue,
-    HeadTooLong,
-    TooManyFields,
-    NoHost,
-    TwoHosts,
-    Host,
-    ContentLength,
-    TwoLengths,
-    LengthAndEncoding,
-    TwoEncodings,
-    Encoding,
-    EncodingUnknown,
-    EncodingIn10,
-    Expectation,
-    Connect,
-    Chunk,
-    Trailer,
-    StatusLine,
-    Switch,
-    Interim,
-}
-
-/// One row of the judge's table.
-pub struct Rule {
-    /// Which refusal it explains.
-    pub refusal: Refusal,
-    /// The status that answers it in a request. In a response every row is a 502.
-    pub status: u16,
-    /// What was wrong, for the client and the log.
-    pub text: &'static str,
-    /// Where the rule stands.
-    pub section: &'static str,
-}
-
-macro_rules! rules {
-    ($($refusal:ident $status:literal $section:literal $text:literal)*) => {
-        [$(Rule { refusal: Refusal::$refusal, status: $status, text: $text, section: $section }),*]
-    };
-}
-
-/// The judge's table, in the order of `Refusal`.
-#[rustfmt::skip]
-pub static RULES: [Rule; 26] = rules! {
-    RequestLine       400 "RFC 9112 §3"      "the request line is not METHOD TARGET HTTP/1.1"
-    Target            400 "RFC 9112 §3.2"    "the request target has a form or a byte that is not allowed"
-    TargetTooLong     414 "RFC 9110 §15.5.15" "the request target is longer than 8 KiB"
-    Version           505 "RFC 9110 §15.6.6" "only HTTP/1.0 and HTTP/1.1 are spoken here"
-    LineEnd           400 "RFC 9112 §2.2"    "a line of the head does not end in CR LF"
-    FieldName         400 "RFC 9112 §5.1"    "a field name is empty, has a blank, or a byte that is not allowed"
-    FieldValue        400 "RFC 9110 §5.5"    "a field value has a byte that is not allowed"
-    HeadTooLong       431 "RFC 6585 §5"      "the head is longer than 16 KiB"
-    TooManyFields     431 "RFC 6585 §5"      "the head has more than 100 fields or connection options"
-    NoHost            400 "RFC 9112 §3.2"    "an HTTP/1.1 request needs a Host field"
-    TwoHosts          400 "RFC 9112 §3.2"    "more than one Host field"
-    Host              400 "RFC 9112 §3.2"    "the Host field is not a host"
-    ContentLength     400 "RFC 9110 §8.6"    "the Content-Length is not one decimal number"
-    TwoLengths        400 "RFC 9112 §6.3"    "more than one Content-Length"
-    LengthAndEncoding 400 "RFC 9112 §6.1"    "both Content-Length and Transfer-Encoding"
-    TwoEncodings      400 "RFC 9112 §6.1"    "more than one Transfer-Encoding"
-    Encoding          400 "RFC 9112 §6.3"    "the Transfer-Encoding does not end in exactly one chunked"
-    EncodingUnknown   501 "RFC 9112 §6.1"    "only the transfer coding chunked is known here"
-    EncodingIn10      400 "RFC 9112 §6.1"    "a Transfer-Encoding in HTTP/1.0"
-    Expectation       417 "RFC 9110 §10.1.1" "only the expectation 100-continue is known here"
-    Connect           501 "RFC 9110 §9.3.6"  "CONNECT is for proxies that clients choose; this is not one"
-    Chunk             400 "RFC 9112 §7.1"    "the chunked content is malformed"
-    Trailer           400 "RFC 9110 §6.5.1"  "a trailer field that frames, routes or authorises, or is malformed"
-    StatusLine        502 "RFC 9112 §4"      "the status line is not HTTP/1.1 CODE REASON"
-    Switch            502 "RFC 9110 §15.2.2" "a 101 that was not asked for"
-    Interim           502 "RFC 9110 §15.2"   "too many interim responses"
-};
-
-impl Refusal {
-    /// Its row.
-    pub fn rule(self) -> &'static Rule {
-        // The table has a row for every refusal, in order: a test holds them together.
-        RULES.get(self as usize).unwrap_or(&RULES[0])
-    }
-}
 
 /// The version that a message states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,138 +50,6 @@ pub enum Method {
     Idempotent,
     /// Any other: what may have reached a server is not sent again.
     Other,
-}
-
-/// The fields that the judge or the rewriting looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // named like the fields
-pub enum Field {
-    Other,
-    Te,
-    Via,
-    Host,
-    Expect,
-    Upgrade,
-    Trailer,
-    Forwarded,
-    KeepAlive,
-    Connection,
-    ContentLength,
-    HttpSettings,
-    XForwardedFor,
-    XForwardedHost,
-    XForwardedProto,
-    ProxyConnection,
-    TransferEncoding,
-    /// Other fields that a Connection field must not be able to remove.
-    Kept,
-    /// Any other field that a Connection field of the same head names: it ends here.
-    Named,
-    /// A field of ours written with underscores: what hands fields on as variables (CGI, WSGI) can
-    /// not tell the two apart.
-    Lookalike,
-}
-
-impl Field {
-    /// The field of `name`, in any case.
-    pub fn of(name: &[u8]) -> Field {
-        let candidates: &[(&[u8], Field)] = match name.len() {
-            2 => &[(b"te", Field::Te)],
-            3 => &[(b"via", Field::Via)],
-            4 => &[(b"host", Field::Host), (b"date", Field::Kept)],
-            6 => &[(b"expect", Field::Expect), (b"cookie", Field::Kept)],
-            7 => &[(b"upgrade", Field::Upgrade), (b"trailer", Field::Trailer)],
-            9 => &[(b"forwarded", Field::Forwarded)],
-            10 => &[
-                (b"connection", Field::Connection),
-                (b"keep-alive", Field::KeepAlive),
-            ],
-            12 => &[(b"content-type", Field::Kept)],
-            13 => &[
-                (b"authorization", Field::Kept),
-                (b"cache-control", Field::Kept),
-            ],
-            14 => &[
-                (b"content-length", Field::ContentLength),
-                (b"http2-settings", Field::HttpSettings),
-            ],
-            15 => &[(b"x-forwarded-for", Field::XForwardedFor)],
-            16 => &[
-                (b"proxy-connection", Field::ProxyConnection),
-                (b"x-forwarded-host", Field::XForwardedHost),
-                (b"content-encoding", Field::Kept),
-            ],
-            17 => &[
-                (b"transfer-encoding", Field::TransferEncoding),
-                (b"x-forwarded-proto", Field::XForwardedProto),
-            ],
-            _ => return Field::Other,
-        };
-        for (candidate, field) in candidates {
-            if name.eq_ignore_ascii_case(candidate) {
-                return *field;
-            }
-        }
-        let is_alike = |(candidate, field): &(&[u8], Field)| {
-            *field != Field::Kept
-                && name.iter().zip(*candidate).all(|(byte, wanted)| {
-                    byte.eq_ignore_ascii_case(wanted) || (*byte == b'_' && *wanted == b'-')
-                })
-        };
-        if candidates.iter().any(is_alike) {
-            Field::Lookalike
-        } else {
-            Field::Other
-        }
-    }
-
-    /// Whether a trailer section may not have it (RFC 9110 §6.5.1): it frames, routes or authorises.
-    pub fn is_barred_from_trailers(self) -> bool {
-        !matches!(self, Field::Other | Field::Via)
-    }
-}
-
-/// The fields of one head, as httparse cut them, with what each is.
-pub struct Fields<'b> {
-    headers: &'b [httparse::Header<'b>],
-    kinds: [Field; FIELDS_MAX],
-    /// The bytes that all of them point into.
-    source: &'b [u8],
-}
-
-/// One field line.
-#[derive(Clone, Copy)]
-pub struct FieldLine<'b> {
-    /// What it is.
-    pub kind: Field,
-    /// Its name, a token.
-    pub name: &'b [u8],
-    /// Its value, without blanks around it.
-    pub value: &'b [u8],
-}
-
-impl<'b> Fields<'b> {
-    /// The field lines in their order.
-    pub fn iter(&self) -> impl Iterator<Item = FieldLine<'b>> + '_ {
-        self.headers
-            .iter()
-            .zip(&self.kinds)
-            .map(|(header, kind)| FieldLine {
-                kind: *kind,
-                name: header.name.as_bytes(),
-                value: header.value,
-            })
-    }
-
-    /// Where in the head `part`, a name or value of it, begins.
-    pub fn offset(&self, part: &[u8]) -> usize {
-        (part.as_ptr() as usize).wrapping_sub(self.source.as_ptr() as usize)
-    }
-
-    /// The head that they are in.
-    pub fn source(&self) -> &'b [u8] {
-        self.source
-    }
 }
 
 /// A request head that may pass.
@@ -622,15 +405,16 @@ fn method_of(name: &[u8]) -> Method {
 
 /// Judges the target's form (RFC 9112 §3.2) and takes an absolute one apart.
 fn judge_target(request: &mut Request<'_>) -> Result<(), Refusal> {
-    if request.method_name == b"CONNECT" {
-        return Err(Refusal::Connect);
-    }
     let target = request.target;
     if target.len() > TARGET_MAX {
         return Err(Refusal::TargetTooLong);
     }
     if !TARGET.has_all(target) {
         return Err(Refusal::Target);
+    }
+    // Only here: what `begun` sees of a line comes first.
+    if request.method_name == b"CONNECT" {
+        return Err(Refusal::Connect);
     }
     if target.starts_with(b"/") || (target == b"*" && request.method_name == b"OPTIONS") {
         return Ok(());
@@ -826,3 +610,6 @@ fn judge_response_fields(response: &mut Response<'_>, method: Method) -> Result<
     };
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -286,3 +286,6 @@ fn address(out: &mut Vec<u8>, address: IpAddr) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Field lines: which of them the judge and the rewriting know, and where they stand in the head.
+
+use super::FIELDS_MAX;
+
+/// The fields that the judge or the rewriting looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // named like the fields
+pub enum Field {
+    Other,
+    Te,
+    Via,
+    Host,
+    Expect,
+    Upgrade,
+    Trailer,
+    Forwarded,
+    KeepAlive,
+    Connection,
+    ContentLength,
+    HttpSettings,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    ProxyConnection,
+    TransferEncoding,
+    /// Other fields that a Connection field must not be able to remove.
+    Kept,
+    /// Any other field that a Connection field of the same head names: it ends here.
+    Named,
+    /// A field of ours written with underscores: what hands fields on as variables (CGI, WSGI) can
+    /// not tell the two apart.
+    Lookalike,
+}
+
+impl Field {
+    /// The field of `name`, in any case.
+    pub fn of(name: &[u8]) -> Field {
+        let candidates: &[(&[u8], Field)] = match name.len() {
+            2 => &[(b"te", Field::Te)],
+            3 => &[(b"via", Field::Via)],
+            4 => &[(b"host", Field::Host), (b"date", Field::Kept)],
+            6 => &[(b"expect", Field::Expect), (b"cookie", Field::Kept)],
+            7 => &[(b"upgrade", Field::Upgrade), (b"trailer", Field::Trailer)],
+            9 => &[(b"forwarded", Field::Forwarded)],
+            10 => &[
+                (b"connection", Field::Connection),
+                (b"keep-alive", Field::KeepAlive),
+            ],
+            12 => &[(b"content-type", Field::Kept)],
+            13 => &[
+                (b"authorization", Field::Kept),
+                (b"cache-control", Field::Kept),
+            ],
+            14 => &[
+                (b"content-length", Field::ContentLength),
+                (b"http2-settings", Field::HttpSettings),
+            ],
+            15 => &[(b"x-forwarded-for", Field::XForwardedFor)],
+            16 => &[
+                (b"proxy-connection", Field::ProxyConnection),
+                (b"x-forwarded-host", Field::XForwardedHost),
+                (b"content-encoding", Field::Kept),
+            ],
+            17 => &[
+                (b"transfer-encoding", Field::TransferEncoding),
+                (b"x-forwarded-proto", Field::XForwardedProto),
+            ],
+            _ => return Field::Other,
+        };
+        for (candidate, field) in candidates {
+            if name.eq_ignore_ascii_case(candidate) {
+                return *field;
+            }
+        }
+        let is_alike = |(candidate, field): &(&[u8], Field)| {
+            *field != Field::Kept
+                && name.iter().zip(*candidate).all(|(byte, wanted)| {
+                    byte.eq_ignore_ascii_case(wanted) || (*byte == b'_' && *wanted == b'-')
+                })
+        };
+        if candidates.iter().any(is_alike) {
+            Field::Lookalike
+        } else {
+            Field::Other
+        }
+    }
+
+    /// Whether a trailer section may not have it (RFC 9110 §6.5.1): it frames, routes or authorises.
+    pub fn is_barred_from_trailers(self) -> bool {
+        !matches!(self, Field::Other | Field::Via)
+    }
+}
+
+/// The fields of one head, as httparse cut them, with what each is.
+pub struct Fields<'b> {
+    pub(super) headers: &'b [httparse::Header<'b>],
+    pub(super) kinds: [Field; FIELDS_MAX],
+    /// The bytes that all of them point into.
+    pub(super) source: &'b [u8],
+}
+
+/// One field line.
+#[derive(Clone, Copy)]
+pub struct FieldLine<'b> {
+    /// What it is.
+    pub kind: Field,
+    /// Its name, a token.
+    pub name: &'b [u8],
+    /// Its value, without blanks around it.
+    pub value: &'b [u8],
+}
+
+impl<'b> Fields<'b> {
+    /// The field lines in their order.
+    pub fn iter(&self) -> impl Iterator<Item = FieldLine<'b>> + '_ {
+        self.headers
+            .iter()
+            .zip(&self.kinds)
+            .map(|(header, kind)| FieldLine {
+                kind: *kind,
+                name: header.name.as_bytes(),
+                value: header.value,
+            })
+    }
+
+    /// Where in the head `part`, a name or value of it, begins.
+    pub fn offset(&self, part: &[u8]) -> usize {
+        (part.as_ptr() as usize).wrapping_sub(self.source.as_ptr() as usize)
+    }
+
+    /// The head that they are in.
+    pub fn source(&self) -> &'b [u8] {
+        self.source
+    }
+}
