@@ -205,6 +205,13 @@ impl Task {
         }
     }
 
+    /// Whether bytes of the request wait to be sent.
+    pub fn has_unsent(&self) -> bool {
+        self.request
+            .as_ref()
+            .is_some_and(|block| block.len() > self.sent)
+    }
+
     /// It goes to a server, perhaps not the first one: from its first byte.
     pub fn start(&mut self, link: usize, tools: &mut Tools) {
         self.link = Some(link);

@@ -134,7 +134,7 @@ impl Guess {
                 )
             }),
             Policy::RoundRobin => least(candidates, |server| {
-                (server.spent.max(self.round), server.picked as f64, 0.0)
+                (server.spent, server.picked as f64, 0.0)
             }),
             Policy::Random => {
                 let total: f64 = candidates.clone().map(|(_, server)| server.weight).sum();

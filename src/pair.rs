@@ -8,7 +8,7 @@ use crate::buffer::{Block, Pool};
 use crate::client::{Client, Fault, Next, Task, Tools};
 use crate::conn::{Conn, Filled, Flushed};
 use crate::exchange::{Half, Heard, Loss, RequestState, ResponseState, Waiting};
-use crate::http::head::{self, HEAD_MAX, Refusal, Version};
+use crate::http::head::{self, Refusal, Version};
 use crate::http::rewrite::{self, Answering};
 use crate::link::Link;
 use crate::net::Socket;
@@ -87,10 +87,7 @@ pub fn finish<S: Socket>(client: &mut Client<S>, task: &mut Task, tools: &mut To
 
 /// Who the pair waits for, now that nothing moves.
 pub fn waiting<S: Socket>(client: &Client<S>, link: &Link<S>, task: &Task) -> Waiting {
-    let has_unsent = task
-        .request
-        .as_ref()
-        .is_some_and(|block| block.len() > task.sent);
+    let has_unsent = task.has_unsent();
     match &task.exchange.response {
         ResponseState::Tunnel { .. } => Waiting::Tunnel,
         _ if task.answer.is_some() => Waiting::Reader,
@@ -112,10 +109,7 @@ fn send_request<S: Socket>(
     tools: &mut Tools,
 ) -> Result<usize, Fault> {
     let mut moved = flush_request(link, task, &mut tools.pool);
-    while task
-        .request
-        .as_ref()
-        .is_none_or(|block| block.len() == task.sent)
+    while !task.has_unsent()
         && let RequestState::Content(meter) = &mut task.exchange.request
         && client.conn.is_readable()
         && link.conn.is_writable()
@@ -344,15 +338,12 @@ fn judge_response(
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some(end) = head::find_end(rest, searched) else {
-            return if rest.len() > HEAD_MAX {
-                Err(Refusal::HeadTooLong)
-            } else {
-                Ok(Judged {
-                    content: at,
-                    kept: 0,
-                    is_whole: false,
-                })
-            };
+            head::response_begun(rest, searched)?;
+            return Ok(Judged {
+                content: at,
+                kept: 0,
+                is_whole: false,
+            });
         };
         let mut slots = head::slots();
         let exchange = &mut task.exchange;

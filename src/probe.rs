@@ -11,7 +11,7 @@ use crate::deadline::Alarm;
 use crate::health::{REPORT_MAX, Report};
 use crate::http::body::{Keep, Meter};
 use crate::http::grammar;
-use crate::http::head::{self, HEAD_MAX, Method};
+use crate::http::head::{self, Method, Refusal};
 use crate::net::Socket;
 
 /// The checking of one server.
@@ -73,6 +73,11 @@ impl Failure {
             reason: kind.to_string(),
             refused: kind == io::ErrorKind::ConnectionRefused || kind == io::ErrorKind::NotFound,
         }
+    }
+
+    /// The failure of an answer that is not HTTP.
+    fn broken(refusal: Refusal) -> Failure {
+        Failure::new(format!("broken answer: {}", refusal.rule().text))
     }
 
     fn new(reason: impl Into<String>) -> Failure {
@@ -186,15 +191,16 @@ impl<S: Socket> Probe<S> {
             return self.take_content(bytes, check);
         }
         let searched = self.heard.as_ref().map_or(0, Block::len);
-        if !pool.append(&mut self.heard, bytes) || searched > HEAD_MAX {
-            return Some(Verdict::Failed(Failure::new(
-                "the head of the answer is longer than 16 KiB",
-            )));
+        if !pool.append(&mut self.heard, bytes) {
+            return Some(Verdict::Failed(Failure::broken(Refusal::HeadTooLong)));
         }
         let mut block = self.heard.take()?;
         let Some(end) = head::find_end(block.filled(), searched) else {
+            let begun = head::response_begun(block.filled(), searched);
             self.heard = Some(block);
-            return None;
+            return begun
+                .err()
+                .map(|refusal| Verdict::Failed(Failure::broken(refusal)));
         };
         let judged = {
             let mut slots = head::slots();
@@ -207,10 +213,7 @@ impl<S: Socket> Probe<S> {
         };
         block.consume(end);
         let verdict = match judged {
-            Err(refusal) => Some(Verdict::Failed(Failure::new(format!(
-                "broken answer: {}",
-                refusal.rule().text
-            )))),
+            Err(refusal) => Some(Verdict::Failed(Failure::broken(refusal))),
             // An interim response; what is behind it is judged as if it had just come.
             Ok((100..=199, _, _)) => {
                 let mut rest = block.filled().to_vec();
@@ -239,10 +242,7 @@ impl<S: Socket> Probe<S> {
             Ok(passed) => passed,
             Err(refusal) => {
                 self.keeps = false;
-                return Some(Verdict::Failed(Failure::new(format!(
-                    "broken answer: {}",
-                    refusal.rule().text
-                ))));
+                return Some(Verdict::Failed(Failure::broken(refusal)));
             }
         };
         let is_done = meter.is_done();

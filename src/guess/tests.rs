@@ -128,10 +128,9 @@ fn what_was_dispatched_after_the_question_still_counts_behind_the_answer() {
     guess.asked(0);
     guess.asked(1);
     assert_eq!(spread(&mut guess, 10), [5, 5]);
-    guess.reported(0, Report { errors: 0, load: 0 });
-    // The first is at 0 + 5, the second at 0 + 5: neither is ahead.
-    guess.reported(1, Report { errors: 0, load: 0 });
-    assert_eq!(spread(&mut guess, 10), [5, 5]);
+    // The first has counted one of the five so far, the second has not answered: one is not much.
+    guess.reported(0, Report { errors: 0, load: 1 });
+    assert_eq!(spread(&mut guess, 11), [5, 6]);
     report(&mut guess, 0, 0, 10);
     report(&mut guess, 1, 0, 20);
     assert_eq!(spread(&mut guess, 10), [10, 0]);

@@ -77,6 +77,28 @@ pub fn is_host(host: &[u8]) -> bool {
     }
 }
 
+/// Whether `word` is `lower`, a word of lower-case letters, digits and dashes, in any case. A `word`
+/// with control bytes may be mistaken: field names and values have none.
+pub fn is_word(word: &[u8], lower: &[u8]) -> bool {
+    /// Bytes that overlap, so that two loads do for any length between.
+    fn ends<const N: usize>(word: &[u8]) -> Option<([u8; N], [u8; N])> {
+        Some((*word.first_chunk()?, *word.last_chunk()?))
+    }
+    // The bit that tells a small letter from a capital is set in digits and dashes too.
+    let eight = |bytes: [u8; 8]| u64::from_ne_bytes(bytes) | 0x2020_2020_2020_2020;
+    let four = |bytes: [u8; 4]| u32::from_ne_bytes(bytes) | 0x2020_2020;
+    if word.len() != lower.len() || word.len() > 16 {
+        return word.eq_ignore_ascii_case(lower);
+    }
+    if let (Some(word), Some(lower)) = (ends(word), ends(lower)) {
+        return eight(word.0) == eight(lower.0) && eight(word.1) == eight(lower.1);
+    }
+    if let (Some(word), Some(lower)) = (ends(word), ends(lower)) {
+        return four(word.0) == four(lower.0) && four(word.1) == four(lower.1);
+    }
+    word.eq_ignore_ascii_case(lower)
+}
+
 /// The elements of a comma-separated list, without the blanks around them; empty ones are left out
 /// (RFC 9110 §5.6.1.2).
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -162,5 +184,36 @@ mod tests {
     fn a_list_has_no_empty_elements_and_no_blanks() {
         let elements: Vec<&[u8]> = list(b" a ,, b\t,c d ,").collect();
         assert_eq!(elements, [b"a".as_slice(), b"b", b"c d"]);
+    }
+
+    #[test]
+    fn words_are_the_same_in_any_case_and_nothing_else_is() {
+        for lower in [
+            "te",
+            "via",
+            "host",
+            "cookie",
+            "upgrade",
+            "forwarded",
+            "keep-alive",
+            "http2-settings",
+            "x-forwarded-host",
+            "transfer-encoding",
+        ] {
+            let lower = lower.as_bytes();
+            assert!(is_word(lower, lower) && is_word(&lower.to_ascii_uppercase(), lower));
+            assert!(!is_word(&lower[1..], lower) && !is_word(b"", lower));
+            for (index, byte) in
+                (0..lower.len()).flat_map(|index| (b' '..=255).map(move |byte| (index, byte)))
+            {
+                let mut word = lower.to_vec();
+                word[index] = byte;
+                assert_eq!(
+                    is_word(&word, lower),
+                    word.eq_ignore_ascii_case(lower),
+                    "{word:?}"
+                );
+            }
+        }
     }
 }

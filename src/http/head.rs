@@ -15,7 +15,7 @@ use memchr::memmem::Finder;
 pub use self::field::{Field, FieldLine, Fields};
 pub use self::rules::{RULES, Refusal, Rule};
 use super::body::Framing;
-use super::grammar::{TARGET, TOKEN, decimal, is_host, is_token, list};
+use super::grammar::{TARGET, TOKEN, decimal, is_host, is_token, is_word, list};
 
 /// The longest head, in bytes, request or response.
 pub const HEAD_MAX: usize = 16 << 10;
@@ -509,9 +509,9 @@ impl Options {
                 return Err(Refusal::TooManyFields);
             }
             match option.len() {
-                5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
-                10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
-                7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+                5 if is_word(option, b"close") => self.close = true,
+                10 if is_word(option, b"keep-alive") => self.keep_alive = true,
+                7 if is_word(option, b"upgrade") => self.upgrade = true,
                 _ => self.names_fields = true,
             }
         }

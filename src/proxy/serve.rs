@@ -316,7 +316,9 @@ impl<N: Net> Proxy<N> {
         let Some(task) = self.tasks.get_mut(key) else {
             return;
         };
-        let ending = task.exchange.ending(task.has_rest);
+        // A server that answered before it had the whole request would take what comes next on the
+        // link for the rest of it.
+        let ending = task.exchange.ending(task.has_rest || task.has_unsent());
         let outcome = Outcome::Answered(task.status, self.tools.now.since(task.dispatched));
         if let Some(link) = task.link.take() {
             self.part(link, outcome, ending.keep_link);

@@ -1,6 +1,7 @@
 //! Field lines: which of them the judge and the rewriting know, and where they stand in the head.
 
 use super::FIELDS_MAX;
+use crate::http::grammar::is_word;
 
 /// The fields that the judge or the rewriting looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Field {
             _ => return Field::Other,
         };
         for (candidate, field) in candidates {
-            if name.eq_ignore_ascii_case(candidate) {
+            if is_word(name, candidate) {
                 return *field;
             }
         }

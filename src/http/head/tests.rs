@@ -137,6 +137,7 @@ fn refused_requests() -> Vec<(Refusal, Vec<u8>)> {
         (RequestLine, line("GET /\tHTTP/1.1")),
         (RequestLine, line("GET\t/ HTTP/1.1")),
         (RequestLine, line(" GET / HTTP/1.1")),
+        (RequestLine, line(" / HTTP/1.1")),
         (RequestLine, line("G@T / HTTP/1.1")),
         (RequestLine, line("GET: / HTTP/1.1")),
         (RequestLine, line("/ HTTP/1.1")),
