@@ -4,7 +4,6 @@
 //! takes them from there. Writes nothing itself, and costs nothing while it is off.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
 
 use crate::http::head::{Field, Request, Version};
 
@@ -33,8 +32,8 @@ pub struct Ended<'e> {
     pub peer: Option<SocketAddr>,
     /// What its request was; none if its head was never whole.
     pub record: Option<&'e Record>,
-    /// When it ended.
-    pub date: SystemTime,
+    /// When it ended, as `Date` has it.
+    pub date: &'e str,
     /// The status that the client got; 0: none.
     pub status: u16,
     /// Bytes of the response, its head not counted.
@@ -70,8 +69,7 @@ impl Access {
             None => out.push(b'-'),
         }
         // "Sun, 22 Nov 2026 16:07:22 GMT" has all the parts, in another order.
-        let date = httpdate::fmt_http_date(ended.date);
-        let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or_default();
+        let part = |range: std::ops::Range<usize>| ended.date.get(range).unwrap_or_default();
         let stamp = format!(
             " - - [{}/{}/{}:{} +0000] \"",
             part(5..7),
@@ -152,7 +150,7 @@ mod tests {
         access.add(&Ended {
             peer: Some("192.0.2.7:99".parse().unwrap()),
             record: Some(&record),
-            date: SystemTime::UNIX_EPOCH,
+            date: "Thu, 01 Jan 1970 00:00:00 GMT",
             status: 200,
             bytes: 12,
         });
@@ -166,7 +164,7 @@ mod tests {
         let ended = Ended {
             peer: None,
             record: None,
-            date: SystemTime::UNIX_EPOCH,
+            date: "Thu, 01 Jan 1970 00:00:00 GMT",
             status: 400,
             bytes: 0,
         };

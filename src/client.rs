@@ -148,6 +148,8 @@ pub struct Tools {
     pub access: Access,
     /// The time of this turn.
     pub now: Time,
+    /// The same for people, as `Date` has it; at most a second old.
+    pub date: String,
     /// Whether the process is about to end.
     pub is_draining: bool,
     /// The Host of requests without one.

@@ -4,7 +4,7 @@
 //! what does a fault mean to the client. `table` in the tests prints every state against every
 //! event and is compared with a committed snapshot.
 
-use crate::http::body::{Framing, Keep, Meter};
+use crate::http::body::{Framing, Keep, Meter, Reframing};
 use crate::http::head::{Method, Refusal, Request, Response, Version};
 
 /// Interim responses that one exchange may bring.
@@ -31,6 +31,8 @@ pub struct Exchange {
     keep_client: bool,
     /// Whether the link may go on behind the response.
     keep_link: bool,
+    /// What is changed of the response's framing for the client.
+    reframing: Reframing,
     interims: u8,
 }
 
@@ -164,6 +166,7 @@ impl Default for Exchange {
             upgrade: false,
             keep_client: false,
             keep_link: false,
+            reframing: Reframing::None,
             interims: 0,
         }
     }
@@ -207,14 +210,26 @@ impl Exchange {
                 Ok(Heard::Interim)
             };
         }
-        let unchunk = self.unchunks(response.framing);
+        self.reframing = match (response.framing, self.version) {
+            (Framing::Chunked, Version::Http10) => Reframing::Unchunk,
+            (Framing::UntilClose, Version::Http11) => Reframing::Chunk,
+            _ => Reframing::None,
+        };
         self.keep_link = response.keep_alive && response.framing != Framing::UntilClose;
         // What only the end of the connection ends, ends the connection; and a request that is not
         // all here by now may never be: its rest must not be taken for the next request.
-        if response.framing == Framing::UntilClose || unchunk || !self.is_read() {
+        let ends_with_close = match self.reframing {
+            Reframing::None => response.framing == Framing::UntilClose,
+            Reframing::Chunk => false,
+            Reframing::Unchunk => true,
+        };
+        if ends_with_close || !self.is_read() {
             self.keep_client = false;
         }
-        let keep = if unchunk { Keep::Data } else { Keep::Chunks };
+        let keep = match self.reframing {
+            Reframing::Unchunk => Keep::Data,
+            Reframing::None | Reframing::Chunk => Keep::Chunks,
+        };
         self.response = match Meter::new(response.framing, keep) {
             Meter::Done => ResponseState::Complete,
             meter => ResponseState::Content(meter),
@@ -222,9 +237,9 @@ impl Exchange {
         Ok(Heard::Final)
     }
 
-    /// Whether chunked content has to lose its chunks: the client does not know them.
-    pub fn unchunks(&self, framing: Framing) -> bool {
-        framing == Framing::Chunked && self.version == Version::Http10
+    /// What is changed of the response's framing for the client.
+    pub fn reframing(&self) -> Reframing {
+        self.reframing
     }
 
     /// The client connection has to end behind this exchange.

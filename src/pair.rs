@@ -4,10 +4,11 @@
 //! once. Only what the other side would not take goes into a block, and while a block is there
 //! nothing more is read for it: that is the backpressure. Decides nothing about servers.
 
-use crate::buffer::{Block, Pool};
+use crate::buffer::{Block, Pool, SIZE_MAX};
 use crate::client::{Client, Fault, Next, Task, Tools};
 use crate::conn::{Conn, Filled, Flushed};
 use crate::exchange::{Half, Heard, Loss, RequestState, ResponseState, Waiting};
+use crate::http::body::Reframing;
 use crate::http::head::{self, Refusal, Version};
 use crate::http::rewrite::{self, Answering};
 use crate::link::Link;
@@ -15,16 +16,21 @@ use crate::net::Socket;
 
 /// Bytes that a pair may move in one turn before others have theirs.
 const TURN_BYTES: usize = 1 << 20;
-/// What one receive takes at most, in bytes: the scratch but for the room before it.
-const READ_MAX: usize = 256 << 10;
+/// What one receive takes at most, in bytes: with what may have to be put around it, it fits the
+/// largest block.
+const READ_MAX: usize = SIZE_MAX - 64;
 /// The same while the pool is tight: what is left over fits a small block.
 const READ_TIGHT: usize = 16 << 10;
 /// The same while a response head is awaited.
 const READ_HEAD: usize = 64 << 10;
 /// Room before what is read, so that a head that grew fits before its content.
 const HEADROOM: usize = 32 << 10;
+/// Room behind what is read, for the end of a chunk.
+const TAILROOM: usize = 2;
 /// The scratch's size in bytes.
-pub const SCRATCH: usize = HEADROOM + READ_MAX;
+pub const SCRATCH: usize = HEADROOM + READ_MAX + TAILROOM;
+/// The last chunk, and no trailers (RFC 9112 §7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// The longest request that is kept to be sent again, in bytes.
 const WHOLE_MAX: usize = 64 << 10;
 
@@ -204,6 +210,15 @@ fn send_response<S: Socket>(
                 let in_order = ended == Filled::End && link.broken.is_none();
                 if task.exchange.lost(in_order) == Loss::End {
                     task.exchange.response = ResponseState::Complete;
+                    if task.exchange.reframing() == Reframing::Chunk {
+                        send(
+                            &mut client.conn,
+                            LAST_CHUNK,
+                            &mut task.answer,
+                            &mut tools.pool,
+                        )
+                        .map_err(gone)?;
+                    }
                     break;
                 }
                 return Err(Fault::Link(link.broken));
@@ -213,18 +228,19 @@ fn send_response<S: Socket>(
         if is_awaited {
             answer_head(client, task, tools, count)?;
         } else {
-            let Tools { scratch, pool, .. } = &mut *tools;
+            let Tools {
+                scratch,
+                head,
+                pool,
+                ..
+            } = &mut *tools;
             let bytes = scratch
                 .get_mut(HEADROOM..HEADROOM + count)
                 .unwrap_or_default();
             let kept = meter_response(bytes, task)?;
-            send(
-                &mut client.conn,
-                bytes.get(..kept).unwrap_or_default(),
-                &mut task.answer,
-                pool,
-            )
-            .map_err(gone)?;
+            head.clear();
+            let piece = around(scratch, head, HEADROOM, kept, task.exchange.reframing());
+            send(&mut client.conn, piece, &mut task.answer, pool).map_err(gone)?;
         }
     }
     Ok(moved)
@@ -243,6 +259,7 @@ fn answer_head<S: Socket>(
         scratch,
         head,
         pool,
+        date,
         is_draining,
         ..
     } = tools;
@@ -256,14 +273,18 @@ fn answer_head<S: Socket>(
         debug_assert!(fitted);
         let Some(joined) = joined else { return Ok(()) };
         block = joined;
-        let judged = judge_response(block.filled_mut(), searched, task, head, *is_draining);
+        let judged = judge_response(block.filled_mut(), searched, task, head, date, *is_draining);
         if let Ok(judged) = &judged {
             let filled = block.filled();
-            head.extend_from_slice(
-                filled
-                    .get(judged.content..judged.content + judged.kept)
-                    .unwrap_or_default(),
-            );
+            let content = filled
+                .get(judged.content..judged.content + judged.kept)
+                .unwrap_or_default();
+            let is_chunk = task.exchange.reframing() == Reframing::Chunk && !content.is_empty();
+            if is_chunk {
+                chunk_size(head, content.len());
+            }
+            head.extend_from_slice(content);
+            head.extend_from_slice(if is_chunk { b"\r\n" } else { b"" });
         }
         return match judged {
             Ok(Judged {
@@ -287,7 +308,8 @@ fn answer_head<S: Socket>(
         };
     }
     let bytes = scratch.get_mut(HEADROOM..end).unwrap_or_default();
-    let judged = judge_response(bytes, 0, task, head, *is_draining).map_err(Fault::Response)?;
+    let judged =
+        judge_response(bytes, 0, task, head, date, *is_draining).map_err(Fault::Response)?;
     if !judged.is_whole {
         let rest = bytes.get(judged.content..).unwrap_or_default();
         if !rest.is_empty() && !pool.append(&mut task.heard, rest) {
@@ -297,21 +319,47 @@ fn answer_head<S: Socket>(
     }
     task.drop_sent(pool);
     let content = HEADROOM + judged.content;
-    let content_end = content + judged.kept;
-    // The new head takes the old one's place, so that one send does for both.
-    match content.checked_sub(head.len()) {
-        Some(start) => {
-            if let Some(place) = scratch.get_mut(start..content) {
-                place.copy_from_slice(head);
-            }
-            let bytes = scratch.get(start..content_end).unwrap_or_default();
-            send(&mut client.conn, bytes, &mut task.answer, pool).map_err(gone)
-        }
-        None => {
-            head.extend_from_slice(scratch.get(content..content_end).unwrap_or_default());
-            send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)
+    let piece = around(
+        scratch,
+        head,
+        content,
+        judged.kept,
+        task.exchange.reframing(),
+    );
+    send(&mut client.conn, piece, &mut task.answer, pool).map_err(gone)
+}
+
+/// Puts `head`, and the frame of a chunk if the content has to have one, around the `kept` bytes of
+/// content at `content`: all of it lies in one piece in the scratch, so that one send does.
+fn around<'s>(
+    scratch: &'s mut [u8],
+    head: &mut Vec<u8>,
+    content: usize,
+    kept: usize,
+    reframing: Reframing,
+) -> &'s [u8] {
+    let mut end = content + kept;
+    if reframing == Reframing::Chunk && kept > 0 {
+        chunk_size(head, kept);
+        if let Some(behind) = scratch.get_mut(end..end + TAILROOM) {
+            behind.copy_from_slice(b"\r\n");
+            end += TAILROOM;
         }
     }
+    // What stands before the content is the head that came, or room: a new head is hardly longer.
+    let start = content.saturating_sub(head.len());
+    debug_assert!(content >= head.len());
+    if let Some(before) = scratch.get_mut(start..content) {
+        before.copy_from_slice(head);
+    }
+    scratch.get(start..end).unwrap_or_default()
+}
+
+/// Appends a chunk's size line (RFC 9112 §7.1).
+fn chunk_size(out: &mut Vec<u8>, size: usize) {
+    use std::io::Write;
+    // A vector takes all that is written into it.
+    let _ = write!(out, "{size:x}\r\n");
 }
 
 /// What was found in the bytes of a response.
@@ -331,6 +379,7 @@ fn judge_response(
     searched: usize,
     task: &mut Task,
     out: &mut Vec<u8>,
+    date: &str,
     is_draining: bool,
 ) -> Result<Judged, Refusal> {
     let mut at = 0;
@@ -361,7 +410,8 @@ fn judge_response(
             let answering = Answering {
                 version: exchange.version,
                 close: !exchange.keeps_client(),
-                unchunk: exchange.unchunks(response.framing),
+                reframing: exchange.reframing(),
+                date: Some(date),
                 switch: heard == Heard::Switch,
             };
             rewrite::response(out, &response, answering);

@@ -36,6 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const WIDE_BYTES_MAX: usize = 64 << 20;
 /// Memory that is free is looked at this often.
 const SHRINK_EVERY: Duration = Duration::from_secs(1);
+/// The date is looked up this often.
+const DATE_EVERY: Duration = Duration::from_secs(1);
 /// A pooled link that was not used for this long is closed.
 const POOLED_MAX: Duration = Duration::from_secs(60);
 
@@ -69,6 +71,7 @@ pub struct Proxy<N: Net> {
     is_listener_ready: bool,
     accept_again: Time,
     shrink_again: Time,
+    date_again: Time,
     drain: Option<Time>,
     is_over: bool,
     seed: u64,
@@ -130,6 +133,7 @@ impl<N: Net> Proxy<N> {
             pool: Pool::new(WIDE_BYTES_MAX),
             access: Access::new(config.access_log.is_some()),
             now,
+            date: httpdate::fmt_http_date(net.date()),
             is_draining: false,
             host_default: host_default(&config.listen),
         };
@@ -164,6 +168,7 @@ impl<N: Net> Proxy<N> {
             is_listener_ready: true,
             accept_again: Time(0),
             shrink_again: now + SHRINK_EVERY,
+            date_again: now + DATE_EVERY,
             drain: None,
             is_over: false,
             seed: seed | 1,
@@ -181,6 +186,7 @@ impl<N: Net> Proxy<N> {
         let mut events = std::mem::take(&mut self.events);
         self.net.poll(timeout, &mut events)?;
         self.tools.now = self.net.now();
+        self.look_at_calendar();
         for event in events.drain(..) {
             self.dispatch(event);
         }
@@ -469,6 +475,14 @@ impl<N: Net> Proxy<N> {
         }
         if self.is_draining() && self.clients.is_empty() {
             self.is_over = true;
+        }
+    }
+
+    /// Looks up the date, which costs more than a look at the clock.
+    fn look_at_calendar(&mut self) {
+        if self.tools.now >= self.date_again {
+            self.date_again = self.tools.now + DATE_EVERY;
+            self.tools.date = httpdate::fmt_http_date(self.net.date());
         }
     }
 

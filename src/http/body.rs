@@ -19,6 +19,19 @@ pub enum Framing {
     UntilClose,
 }
 
+/// What is changed of a response's framing, because the client knows another way to see its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reframing {
+    /// Nothing.
+    #[default]
+    None,
+    /// Content that ends with the connection is put into chunks: the client sees whether it is
+    /// whole, and its connection goes on.
+    Chunk,
+    /// Chunks are taken off: the client does not know them.
+    Unchunk,
+}
+
 /// The longest chunk size line, extensions included, in bytes.
 const SIZE_LINE_MAX: u16 = 4096;
 /// The most digits of a chunk size: what 64 bits hold.

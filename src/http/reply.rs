@@ -1,7 +1,5 @@
 //! Replies of the balancer itself: short, in plain text, with what was wrong and why.
 
-use std::time::SystemTime;
-
 /// Appends a whole response with a text body to `out`. The body is left out, not its length, if the
 /// request was a HEAD (RFC 9110 §9.3.2).
 pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
@@ -11,7 +9,7 @@ pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
     out.extend_from_slice(b" ");
     out.extend_from_slice(reason(reply.status).as_bytes());
     out.extend_from_slice(b"\r\nDate: ");
-    out.extend_from_slice(httpdate::fmt_http_date(reply.date).as_bytes());
+    out.extend_from_slice(reply.date.as_bytes());
     out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ");
     out.extend_from_slice(number.format(reply.text.len() + 1).as_bytes());
     if let Some(seconds) = reply.retry_after {
@@ -35,8 +33,8 @@ pub struct Reply<'t> {
     pub status: u16,
     /// One line for a person.
     pub text: &'t str,
-    /// When it was made.
-    pub date: SystemTime,
+    /// When it was made, as `Date` has it.
+    pub date: &'t str,
     /// Whether the connection ends behind it.
     pub close: bool,
     /// Whether it answers a HEAD.
@@ -85,7 +83,7 @@ mod tests {
         let reply = Reply {
             status: 500,
             text: "every server failed",
-            date: SystemTime::UNIX_EPOCH,
+            date: "Thu, 01 Jan 1970 00:00:00 GMT",
             close: true,
             to_head: false,
             retry_after: Some(3),
@@ -103,7 +101,7 @@ mod tests {
         let reply = Reply {
             status: 404,
             text: "none",
-            date: SystemTime::UNIX_EPOCH,
+            date: "Thu, 01 Jan 1970 00:00:00 GMT",
             close: false,
             to_head: true,
             retry_after: None,

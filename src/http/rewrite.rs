@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::body::Framing;
+use super::body::{Framing, Reframing};
 use super::head::{Field, FieldLine, Fields, Request, Response, Version};
 
 /// What a request gets beside its own fields.
@@ -24,13 +24,15 @@ pub struct Forwarding<'c> {
 
 /// How a response goes to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answering {
+pub struct Answering<'d> {
+    /// The `Date` that a final response gets if it came without one (RFC 9110 §6.6.1).
+    pub date: Option<&'d str>,
     /// The version that the client speaks.
     pub version: Version,
     /// Whether the connection ends behind the response.
     pub close: bool,
-    /// Whether content that was chunked goes on without chunks.
-    pub unchunk: bool,
+    /// What is changed of its framing.
+    pub reframing: Reframing,
     /// Whether this is the 101 of an upgrade.
     pub switch: bool,
 }
@@ -56,6 +58,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
         let stays = match field.kind {
             Field::Other
             | Field::Kept
+            | Field::Date
             | Field::Via
             | Field::ContentLength
             | Field::TransferEncoding => true,
@@ -106,7 +109,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
 }
 
 /// Appends `response` as it goes to a client to `out`, which must have room for it (it grows if not).
-pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering) {
+pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering<'_>) {
     let mut number = itoa::Buffer::new();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(number.format(response.status).as_bytes());
@@ -115,9 +118,14 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     out.extend_from_slice(b"\r\n");
     // RFC 9112 §6.1 and RFC 9110 §8.6: no framing where there can be no content.
     let has_framing = !matches!(response.status, 100..=199 | 204);
+    let mut has_date = response.status < 200;
     let mut run = Run::default();
     for field in response.fields.iter() {
         let stays = match field.kind {
+            Field::Date => {
+                has_date = true;
+                true
+            }
             Field::Connection
             | Field::KeepAlive
             | Field::ProxyConnection
@@ -126,7 +134,9 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
             Field::Named => false,
             Field::Upgrade => answering.switch,
             Field::ContentLength => has_framing,
-            Field::TransferEncoding => response.framing == Framing::Chunked && !answering.unchunk,
+            Field::TransferEncoding => {
+                response.framing == Framing::Chunked && answering.reframing == Reframing::None
+            }
             _ => true,
         };
         if stays {
@@ -136,6 +146,12 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
         }
     }
     run.end(out, &response.fields);
+    if let (false, Some(date)) = (has_date, answering.date) {
+        line(out, b"Date", date.as_bytes());
+    }
+    if answering.reframing == Reframing::Chunk {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
     if answering.switch {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
     } else if response.status >= 200 {

@@ -297,7 +297,7 @@ impl<N: Net> Proxy<N> {
         let message = Reply {
             status,
             text,
-            date: self.net.date(),
+            date: &self.tools.date,
             close: !task.exchange.keeps_client(),
             to_head: task.exchange.method == Method::Head,
             retry_after: is_down.then(|| self.config.check.every.as_secs().clamp(1, 60) as u32),
@@ -392,7 +392,7 @@ impl<N: Net> Proxy<N> {
             self.tools.access.add(&Ended {
                 peer: client.peer,
                 record: task.record.as_deref(),
-                date: self.net.date(),
+                date: &self.tools.date,
                 status: task.status,
                 bytes: task.content_bytes,
             });

@@ -10,6 +10,7 @@ pub enum Field {
     Other,
     Te,
     Via,
+    Date,
     Host,
     Expect,
     Upgrade,
@@ -39,7 +40,7 @@ impl Field {
         let candidates: &[(&[u8], Field)] = match name.len() {
             2 => &[(b"te", Field::Te)],
             3 => &[(b"via", Field::Via)],
-            4 => &[(b"host", Field::Host), (b"date", Field::Kept)],
+            4 => &[(b"host", Field::Host), (b"date", Field::Date)],
             6 => &[(b"expect", Field::Expect), (b"cookie", Field::Kept)],
             7 => &[(b"upgrade", Field::Upgrade), (b"trailer", Field::Trailer)],
             9 => &[(b"forwarded", Field::Forwarded)],

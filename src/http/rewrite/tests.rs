@@ -8,10 +8,11 @@ const PLAIN: Forwarding<'static> = Forwarding {
     forwarded: false,
 };
 const ADDED: &str = "Via: 1.1 bestguess\r\nX-Forwarded-Proto: http\r\n";
-const KEPT: Answering = Answering {
+const KEPT: Answering<'static> = Answering {
+    date: None,
     version: Version::Http11,
     close: false,
-    unchunk: false,
+    reframing: Reframing::None,
     switch: false,
 };
 
@@ -29,7 +30,7 @@ fn sent(lines: &[&str], forwarding: &Forwarding<'_>) -> String {
     String::from_utf8(sent_with(head.as_bytes(), forwarding)).unwrap()
 }
 
-fn answered(lines: &[&str], method: Method, answering: Answering) -> String {
+fn answered(lines: &[&str], method: Method, answering: Answering<'_>) -> String {
     let head = format!("{}\r\n\r\n", lines.join("\r\n"));
     let mut slots = head::slots();
     let heard = head::response(head.as_bytes(), method, &mut slots)
@@ -269,9 +270,10 @@ fn a_response_keeps_its_fields_but_those_of_the_connection() {
         Date: now\r\n\r\n";
     assert_eq!(answered(&lines, Method::Other, KEPT), expected);
     let unchunked = Answering {
+        date: Some("later"),
         version: Version::Http10,
         close: true,
-        unchunk: true,
+        reframing: Reframing::Unchunk,
         switch: false,
     };
     let expected = "HTTP/1.1 200 fine\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: now\r\nConnection: close\r\n\r\n";
@@ -363,4 +365,28 @@ fn a_rewritten_request_is_rewritten_to_itself_but_for_what_each_hop_adds() {
             .collect()
     };
     assert_eq!(others(&once), others(&twice));
+}
+
+#[test]
+fn a_response_without_a_date_gets_one_and_an_interim_one_does_not() {
+    let answering = Answering {
+        date: Some("now"),
+        ..KEPT
+    };
+    let lines = ["HTTP/1.1 200 OK", "Content-Length: 1"];
+    let expected = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nDate: now\r\n\r\n";
+    assert_eq!(answered(&lines, Method::Other, answering), expected);
+    let interim = answered(&["HTTP/1.1 103 Early Hints"], Method::Other, answering);
+    assert_eq!(interim, "HTTP/1.1 103 Early Hints\r\n\r\n");
+}
+
+#[test]
+fn content_until_close_is_announced_in_chunks() {
+    let answering = Answering {
+        reframing: Reframing::Chunk,
+        ..KEPT
+    };
+    let lines = ["HTTP/1.0 200 OK", "X: y"];
+    let expected = "HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(answered(&lines, Method::Other, answering), expected);
 }

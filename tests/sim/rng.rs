@@ -1,0 +1,46 @@
+//! Chance, from a seed: the same seed gives the same world on every machine.
+
+/// A generator of 64-bit numbers: splitmix64 (Steele, Lea and Flood 2014).
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Below `bound`, which is at least 1.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// From `low` to `high`, both included.
+    pub fn range(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// True with a chance of `permille` in a thousand.
+    pub fn chance(&mut self, permille: u64) -> bool {
+        permille > 0 && self.below(1000) < permille
+    }
+
+    /// One of `items`.
+    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len() as u64) as usize]
+    }
+
+    /// A size from 0 to `most`: small ones are as likely as large ones, by powers of two.
+    pub fn size(&mut self, most: u64) -> u64 {
+        let bits = 64 - most.leading_zeros() as u64;
+        let bound = 1_u64 << self.range(0, bits);
+        self.below(bound.min(most + 1))
+    }
+}

@@ -1,0 +1,277 @@
+//! One seed, one scenario: which kinds of trouble there are in it, and how much of each.
+//!
+//! Every kind is absent from many scenarios, so that what fails in its absence has no excuse.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bestguess::config::{Address, CheckConfig, CheckMode, Config, Policy, ServerConfig, Timeouts};
+
+use super::check::Rules;
+use super::kernel::{Knobs, MICRO, MILLI, SECOND};
+use super::requests::Tastes;
+use super::rng::Rng;
+use super::servers::Faults;
+use super::world::tcp_address;
+
+/// One server, as it is planned.
+#[derive(Debug, Clone)]
+pub struct ServerPlan {
+    pub address: Address,
+    /// Never does anything wrong.
+    pub is_solid: bool,
+    pub max: Option<u32>,
+}
+
+/// All options of one run.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub seed: u64,
+    pub clients: usize,
+    pub conns_each: u32,
+    /// Clients begin within this span.
+    pub arrival_span: u64,
+    pub servers: Vec<ServerPlan>,
+    pub faults: Faults,
+    pub think_max: u64,
+    pub answer_max: u64,
+    pub knobs: Knobs,
+    /// Servers die, hang and come back about this often; 0: never.
+    pub moods: u64,
+    pub jumps: u64,
+    pub stop_at: Option<u64>,
+    pub stop_again: Option<u64>,
+    pub parallel: usize,
+    pub clients_max: usize,
+    pub policy: Policy,
+    pub timeouts: Timeouts,
+    pub check: CheckConfig,
+    pub down_status: u16,
+    /// Of ten clients, how many may do wrong.
+    naughty: u64,
+    tastes: Tastes,
+    is_queue_short: bool,
+}
+
+impl Scenario {
+    pub fn new(seed: u64) -> Scenario {
+        let rng = &mut Rng::new(seed);
+        let has_server_faults = rng.chance(600);
+        let has_client_faults = rng.chance(500);
+        let has_connect_faults = rng.chance(300);
+        let has_moods = rng.chance(300);
+        let is_calm = !(has_server_faults || has_connect_faults || has_moods);
+        let has_solid = is_calm || rng.chance(600);
+        let count = rng.range(1, 5) as usize;
+        let solid = rng.below(count as u64) as usize;
+        let has_max = rng.chance(150);
+        let servers = (0..count)
+            .map(|index| ServerPlan {
+                address: if rng.chance(150) { Address::Unix(PathBuf::from(format!("/s/{index}"))) } else { tcp_address(index) },
+                is_solid: is_calm || (has_solid && index == solid),
+                max: (has_max && rng.chance(700)).then(|| rng.range(1, 4) as u32),
+            })
+            .collect();
+        let faults = if has_server_faults { faults(rng) } else { Faults::default() };
+        let knobs = knobs(rng, has_connect_faults);
+        let is_queue_short = rng.chance(150);
+        let timeouts = Timeouts {
+            connect: Duration::from_millis(rng.range(300, 2000)),
+            response: Duration::from_millis(rng.range(2000, 10_000)),
+            client: Duration::from_millis(rng.range(2000, 8000)),
+            idle: Duration::from_millis(rng.range(2000, 20_000)),
+            tunnel: Duration::from_millis(rng.range(3000, 20_000)),
+            queue: if is_queue_short { Duration::from_millis(rng.range(20, 2000)) } else { Duration::from_secs(3000) },
+            drain: Duration::from_millis(rng.range(500, 10_000)),
+        };
+        let check = CheckConfig {
+            mode: rng.pick(&[CheckMode::Report, CheckMode::Report, CheckMode::Report, CheckMode::Report, CheckMode::Http, CheckMode::Tcp, CheckMode::Off]),
+            timeout: Duration::from_millis(rng.range(300, 9000)),
+            every_requests: rng.pick(&[1, 5, 20, 1000]),
+            every: Duration::from_millis(rng.range(200, 4000)),
+            rise: rng.pick(&[1, 1, 1, 3]),
+            fall: rng.pick(&[1, 1, 1, 3]),
+            ..CheckConfig::default()
+        };
+        let clients = rng.range(1, 24) as usize;
+        let stop = rng.chance(80);
+        Scenario {
+            seed,
+            clients,
+            conns_each: rng.range(1, 4) as u32,
+            arrival_span: rng.pick(&[0, MILLI, 100 * MILLI, 2 * SECOND]),
+            servers,
+            faults,
+            think_max: rng.pick(&[0, 100 * MICRO, 3 * MILLI, 100 * MILLI]),
+            answer_max: rng.pick(&[100, 2000, 2000, 20_000, 20_000, 300_000]),
+            knobs,
+            moods: if has_moods { rng.range(MILLI, SECOND) } else { 0 },
+            jumps: if rng.chance(30) { 2 } else { 0 },
+            stop_at: stop.then(|| rng.size(4 * SECOND)),
+            stop_again: (stop && rng.chance(300)).then(|| rng.size(2 * SECOND)),
+            parallel: rng.pick(&[1, 2, 3, 5, 8, 100, 1000]),
+            clients_max: if rng.chance(150) { rng.range(1, 8) as usize } else { 1000 },
+            policy: rng.pick(&[Policy::BestGuess, Policy::BestGuess, Policy::LeastLoad, Policy::RoundRobin, Policy::LeastConn, Policy::Random]),
+            timeouts,
+            check,
+            down_status: rng.pick(&[500, 503]),
+            naughty: if has_client_faults { rng.range(1, 10) } else { 0 },
+            tastes: tastes(rng),
+            is_queue_short,
+        }
+    }
+
+    /// The tastes of one client: naughty or honest.
+    pub fn tastes(&self, _index: usize, rng: &mut Rng) -> Tastes {
+        let mut tastes = self.tastes.clone();
+        if rng.below(10) >= self.naughty {
+            tastes.calm();
+        }
+        tastes
+    }
+
+    /// What the balancer is told.
+    pub fn config(&self) -> Config {
+        let servers = self
+            .servers
+            .iter()
+            .map(|server| ServerConfig { max: server.max, ..ServerConfig::new(server.address.clone()) })
+            .collect();
+        Config {
+            parallel: self.parallel,
+            policy: self.policy,
+            check: self.check.clone(),
+            timeouts: self.timeouts.clone(),
+            down_status: self.down_status,
+            ..Config::new(tcp_address(1000), servers)
+        }
+    }
+
+    /// What the checker has to know.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            parallel: self.parallel,
+            down_status: self.down_status,
+            // A check that is not waited for makes any server invalid.
+            has_solid: self.servers.iter().any(|server| server.is_solid) && self.check.timeout.as_secs() >= 3,
+            is_calm: self.servers.iter().all(|server| server.is_solid) && self.knobs.descriptors > 10_000,
+            is_queue_short: self.is_queue_short,
+            lacks_descriptors: self.knobs.descriptors < 10_000,
+            server_max: self.servers.iter().map(|server| server.max).collect(),
+            idle_timeout: self.timeouts.idle.as_nanos() as u64,
+        }
+    }
+
+    /// Longer than it takes until servers that are well are known to be.
+    pub fn recovery(&self) -> u64 {
+        let check = &self.check;
+        let all = (check.every + check.timeout) * (check.rise + 1);
+        all.as_nanos() as u64 + 2 * SECOND
+    }
+
+    /// Longer than anything may go on without a byte moving.
+    pub fn patience(&self) -> u64 {
+        let timeouts = &self.timeouts;
+        let queue = if self.is_queue_short { timeouts.queue } else { Duration::from_secs(60) };
+        let all = timeouts.connect * 8 + timeouts.response + timeouts.client * 2 + timeouts.idle + timeouts.tunnel + queue;
+        all.as_nanos() as u64 + 20 * SECOND
+    }
+}
+
+fn faults(rng: &mut Rng) -> Faults {
+    let mut some = |most: u64| if rng.chance(300) { rng.range(10, most) } else { 0 };
+    Faults {
+        early: some(300),
+        cut: some(200),
+        hang: some(60),
+        broken: some(200),
+        stale: some(1000),
+        extra: some(200),
+        hasty: some(500),
+        sick: some(600),
+    }
+}
+
+fn knobs(rng: &mut Rng, has_connect_faults: bool) -> Knobs {
+    let mut some = |most: u64| if rng.chance(500) { rng.size(most) } else { 0 };
+    let (spurious, stale, shuffle, linger, race) = (some(300), some(300), some(1000), some(1000), some(300));
+    let (partial, interrupted, reset_discards, abort_shows) = (some(600), some(50), some(1000), some(1000));
+    let mut fails = |most: u64| if has_connect_faults { rng.size(most) } else { 0 };
+    let (connect_hangs, connect_fails, connect_resets) = (fails(300), fails(500), fails(300));
+    let segments = [1, 7, 200, 1460, 1460, 16_384, 65_536, 1 << 20];
+    let buffers = [100, 2000, 16_384, 65_536, 300_000];
+    let draw = |rng: &mut Rng, from: &[usize]| {
+        let count = rng.range(1, 3);
+        (0..count).map(|_| rng.pick(from)).collect::<Vec<usize>>()
+    };
+    Knobs {
+        spurious,
+        stale,
+        shuffle,
+        batch_max: rng.pick(&[1, 3, 1024, 1024]),
+        linger,
+        race,
+        partial,
+        interrupted,
+        reset_discards,
+        abort_shows,
+        latency_max: rng.pick(&[1, 50 * MICRO, MILLI, 20 * MILLI]),
+        segments: draw(rng, &segments),
+        receive_buffers: draw(rng, &buffers),
+        send_buffers: draw(rng, &buffers),
+        descriptors: if rng.chance(100) { rng.range(6, 40) as usize } else { usize::MAX },
+        connect_hangs,
+        connect_fails,
+        connect_resets,
+    }
+}
+
+fn tastes(rng: &mut Rng) -> Tastes {
+    let mut some = |most: u64| if rng.chance(400) { rng.range(most / 10, most) } else { 0 };
+    let (pipelines, olds, expects, upgrades) = (some(1000), some(400), some(1000), some(400));
+    let (half_closes, stays, slow_readers) = (some(400), some(300), some(500));
+    let (malformed, leaves) = (some(300), some(600));
+    Tastes {
+        requests_max: rng.pick(&[1, 3, 8, 8, 40]),
+        content_max: rng.pick(&[0, 100, 5000, 5000, 100_000, 400_000]),
+        pieces: vec![rng.pick(&[1, 50, 1000]), rng.pick(&[100, 20_000, 1 << 20]), 1 << 20],
+        pause_max: rng.pick(&[0, MILLI, 200 * MILLI]),
+        pipelines,
+        uploads: rng.pick(&[0, 200, 500]),
+        olds,
+        expects,
+        upgrades,
+        malformed,
+        leaves,
+        half_closes,
+        stays,
+        slow_readers,
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let solid = self.servers.iter().filter(|server| server.is_solid).count();
+        write!(
+            out,
+            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, max {:?}), N {}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, clients_max {}, {:?}",
+            self.clients,
+            self.conns_each,
+            self.naughty,
+            self.servers.len(),
+            self.servers.iter().map(|server| server.max.unwrap_or(0)).collect::<Vec<_>>(),
+            self.parallel,
+            self.policy,
+            self.check.mode,
+            self.check.every,
+            self.check.every_requests,
+            self.faults,
+            self.moods,
+            self.stop_at,
+            self.stop_again,
+            self.clients_max,
+            self.timeouts,
+        )
+    }
+}
