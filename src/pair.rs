@@ -149,6 +149,10 @@ fn send_request<S: Socket>(
             continue;
         }
         task.drop_sent(pool);
+        if content.is_empty() {
+            // Only an extension or a trailer came, which does not go on.
+            continue;
+        }
         match link.conn.flush(content) {
             Flushed::Some(count) => hold(&mut task.request, content, count, pool),
             Flushed::Broken(kind) => link.broken = Some(kind),

@@ -3,6 +3,7 @@
 use log::{info, warn};
 
 use super::Proxy;
+use super::places::is_our_own_lack;
 use crate::config::CheckMode;
 use crate::conn::Conn;
 use crate::guess::random;
@@ -65,6 +66,12 @@ impl<N: Net> Proxy<N> {
             });
             match made {
                 Ok(conn) => Some(conn),
+                Err(error) if is_our_own_lack(&error) => {
+                    // It tells nothing of the server; the next round asks again.
+                    warn!("cannot check server {}: {error}", config.name);
+                    entry.probe.rest(&mut self.tools.pool);
+                    return;
+                }
                 Err(error) => {
                     entry.probe.start(None);
                     return self.judge_probe(server, Verdict::Failed(Failure::of(error.kind())));

@@ -241,7 +241,7 @@ fn task_failed_at(task: Option<&mut Task>, server: usize) {
 }
 
 /// Whether a connection could not be made for a lack on our side: no server is to blame.
-fn is_our_own_lack(error: &io::Error) -> bool {
+pub(super) fn is_our_own_lack(error: &io::Error) -> bool {
     // EMFILE and ENFILE, ENOMEM and ENOBUFS have no kinds of their own, EADDRNOTAVAIL has.
     matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105))
         || error.kind() == io::ErrorKind::AddrNotAvailable
