@@ -187,6 +187,11 @@ impl<N: Net> Proxy<N> {
         self.net.poll(timeout, &mut events)?;
         self.tools.now = self.net.now();
         self.look_at_calendar();
+        // What is known of links is known before any of them is given a request: a pooled one that
+        // ended, or talks out of turn, is not used.
+        for event in &events {
+            self.note(*event);
+        }
         for event in events.drain(..) {
             self.dispatch(event);
         }
@@ -271,6 +276,16 @@ impl<N: Net> Proxy<N> {
             .map(|next| next.since(self.tools.now))
     }
 
+    /// Takes an edge of a link in.
+    fn note(&mut self, event: Event) {
+        if event.token.owner() == Owner::Link
+            && let Some(link) = self.links.get_mut(event.token.slot())
+            && link.conn.token() == event.token
+        {
+            link.conn.take(event);
+        }
+    }
+
     /// Takes an edge to its owner; one that belongs to a socket that is gone belongs to nobody.
     fn dispatch(&mut self, event: Event) {
         let slot = event.token.slot();
@@ -290,7 +305,6 @@ impl<N: Net> Proxy<N> {
                 if let Some(link) = self.links.get_mut(slot)
                     && link.conn.token() == event.token
                 {
-                    link.conn.take(event);
                     match link.state {
                         LinkState::Paired(client) => self.serve(client),
                         LinkState::Pooled(_) => {
