@@ -3,7 +3,9 @@
 //! Pure: bytes and values in, bytes and values out. Knows no socket, no clock and no server.
 
 pub mod body;
+pub mod field;
 pub mod grammar;
 pub mod head;
 pub mod reply;
 pub mod rewrite;
+pub mod rules;

@@ -3,8 +3,9 @@
 //! A `Meter` reads along as content passes. It judges chunked content strictly and makes it
 //! canonical in place: extensions and trailers are dropped, so what goes on has one reading.
 
+use super::field::Field;
 use super::grammar;
-use super::head::{Field, Refusal};
+use super::rules::Refusal;
 
 /// How the content of a message ends (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,25 +4,20 @@
 //! here. `Refusal` and its table in `rules` are the whole law: each row has its status, its text and
 //! the section it comes from. What is accepted has exactly one reading. Linear in the head's length.
 
-mod field;
-mod rules;
-
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-pub use self::field::{Field, FieldLine, Fields};
-pub use self::rules::{RULES, Refusal, Rule};
 use super::body::Framing;
+pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields};
 use super::grammar::{TARGET, TOKEN, decimal, is_host, is_token, is_word, list};
+pub use super::rules::{RULES, Refusal, Rule};
 
 /// The longest head, in bytes, request or response.
 pub const HEAD_MAX: usize = 16 << 10;
 /// The longest request target, in bytes.
 pub const TARGET_MAX: usize = 8 << 10;
-/// The most fields that a head may have.
-pub const FIELDS_MAX: usize = 100;
 /// The most options that the Connection fields of a head may list.
 pub const OPTIONS_MAX: usize = 100;
 /// The longest method, in bytes: no registered one has half as many.

@@ -1,7 +1,9 @@
 //! Field lines: which of them the judge and the rewriting know, and where they stand in the head.
 
-use super::FIELDS_MAX;
-use crate::http::grammar::is_word;
+use super::grammar::is_word;
+
+/// The most fields that a head may have.
+pub const FIELDS_MAX: usize = 100;
 
 /// The fields that the judge or the rewriting looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
