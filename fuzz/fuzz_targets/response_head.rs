@@ -4,7 +4,7 @@
 //! bytes from a server.
 #![no_main]
 
-use bestguess::http::body::Framing;
+use bestguess::http::body::{Framing, Reframing};
 use bestguess::http::head::{self, Field, Method, Refusal, Version};
 use bestguess::http::rewrite::{self, Answering};
 use libfuzzer_sys::fuzz_target;
@@ -79,7 +79,12 @@ fuzz_target!(|input: &[u8]| {
     let answering = Answering {
         version,
         close: choice & 8 != 0,
-        unchunk: version == Version::Http10 && response.framing == Framing::Chunked,
+        reframing: match (response.framing, version) {
+            (Framing::Chunked, Version::Http10) => Reframing::Unchunk,
+            (Framing::UntilClose, Version::Http11) => Reframing::Chunk,
+            _ => Reframing::None,
+        },
+        date: (choice & 32 != 0).then_some("Thu, 01 Jan 1970 00:00:00 GMT"),
         switch: choice & 16 != 0 && response.status == 101,
     };
     let mut out = Vec::new();
@@ -116,8 +121,10 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(again.keep_alive, !answering.close);
     }
     let mut expected = reading;
-    if answering.unchunk {
-        expected.framing = Framing::UntilClose;
+    match answering.reframing {
+        Reframing::Unchunk => expected.framing = Framing::UntilClose,
+        Reframing::Chunk => expected.framing = Framing::Chunked,
+        Reframing::None => {}
     }
     assert_eq!(read(&out, method).unwrap(), expected);
 });
