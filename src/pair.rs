@@ -4,6 +4,8 @@
 //! once. Only what the other side would not take goes into a block, and while a block is there
 //! nothing more is read for it: that is the backpressure. Decides nothing about servers.
 
+use std::io;
+
 use crate::buffer::{Block, Pool, SIZE_MAX};
 use crate::client::{Client, Fault, Next, Task, Tools};
 use crate::conn::{Conn, Filled, Flushed};
@@ -229,6 +231,10 @@ fn send_response<S: Socket>(
             }
         };
         moved += count;
+        if !task.exchange.is_sent {
+            // Whatever this answers, it is not this request.
+            return Err(Fault::Link(Some(io::ErrorKind::InvalidData)));
+        }
         if is_awaited {
             answer_head(client, task, tools, count)?;
         } else {

@@ -258,6 +258,9 @@ impl<N: Net> Proxy<N> {
         if !stood {
             let kind = kind.unwrap_or(io::ErrorKind::ConnectionReset);
             let mut failure = Failure::of(kind);
+            if kind == io::ErrorKind::InvalidData {
+                failure.reason = "it talks before it is asked".to_owned();
+            }
             if kind == io::ErrorKind::TimedOut {
                 failure.reason = format!("no connection within {:?}", self.config.timeouts.connect);
             }
