@@ -46,9 +46,6 @@ impl<S: Socket> Link<S> {
     /// Whether a pooled link is of no more use: the server closed it, or sent what nobody asked for.
     /// Costs a call into the kernel only if something was heard of it, or to be `sure`.
     pub fn is_stale(&mut self, sure: bool) -> bool {
-        if self.conn.is_hung_up() || self.conn.is_peer_closed() {
-            return true;
-        }
-        (sure || self.conn.is_readable()) && self.conn.fill(&mut [0]) != Filled::Blocked
+        self.conn.is_spent() || (sure && self.conn.fill(&mut [0]) != Filled::Blocked)
     }
 }

@@ -97,8 +97,11 @@ impl<N: Net> Proxy<N> {
             return;
         };
         if !entry.probe.is_running() {
-            // The kept connection of a resting probe: closed, or talking out of turn.
-            entry.probe.conn = None;
+            // The kept connection of a resting probe: closed, or talking out of turn, unless it is
+            // only the late edge of what was read already.
+            if entry.probe.conn.as_mut().is_some_and(Conn::is_spent) {
+                entry.probe.conn = None;
+            }
             return;
         }
         let verdict = entry.probe.step(

@@ -294,6 +294,10 @@ impl<N: Net> Proxy<N> {
         }
         task.exchange.response = ResponseState::Complete;
         task.status = status;
+        task.content_bytes = match task.exchange.method {
+            Method::Head => 0,
+            _ => text.len() as u64 + 1,
+        };
         task.has_moved = true;
         self.tools.head.clear();
         let is_down = status == self.config.down_status || status == 503;
@@ -392,6 +396,10 @@ impl<N: Net> Proxy<N> {
             return;
         }
         if let (Some(client), Some(task)) = (self.clients.get(slot), self.tasks.get(key)) {
+            // Who left before its head was whole has asked for nothing.
+            if task.record.is_none() && task.status == 0 {
+                return;
+            }
             self.tools.access.add(&Ended {
                 peer: client.peer,
                 record: task.record.as_deref(),
