@@ -27,6 +27,8 @@ pub struct Exchange {
     pub is_whole: bool,
     /// Whether an upgrade was asked for.
     upgrade: bool,
+    /// Whether the client may send another request behind this one, answered or not.
+    may_ask_more: bool,
     /// Whether the client connection may go on behind the response.
     keep_client: bool,
     /// Whether the link may go on behind the response.
@@ -164,6 +166,7 @@ impl Default for Exchange {
             is_sent: false,
             is_whole: true,
             upgrade: false,
+            may_ask_more: true,
             keep_client: false,
             keep_link: false,
             reframing: Reframing::None,
@@ -178,6 +181,7 @@ impl Exchange {
         debug_assert!(matches!(self.request, RequestState::Head));
         self.method = request.method;
         self.version = request.version;
+        self.may_ask_more = request.keep_alive;
         self.keep_client = request.keep_alive;
         self.upgrade = request.upgrade;
         self.request = match Meter::new(request.framing, Keep::Chunks) {
@@ -250,6 +254,12 @@ impl Exchange {
     /// Whether the client connection may go on behind this exchange.
     pub fn keeps_client(&self) -> bool {
         self.keep_client
+    }
+
+    /// Whether the client may be sending another request already: it did not say that this is its
+    /// last.
+    pub fn may_ask_more(&self) -> bool {
+        self.may_ask_more
     }
 
     /// Whether all of the request was read from the client.

@@ -82,6 +82,7 @@ fn states() -> Vec<(Vec<&'static str>, Exchange)> {
             is_sent: sent.1,
             is_whole: whole.1,
             upgrade: upgrade.1,
+            may_ask_more: true,
             keep_client: next.1,
             keep_link: link.1,
             reframing: Reframing::None,

@@ -336,6 +336,7 @@ impl<N: Net> Proxy<N> {
             return;
         };
         let has_more = task.inbound.is_some();
+        let may_ask_more = task.exchange.may_ask_more();
         let is_next = ending.client == After::Next && !self.tools.is_draining;
         if is_next && has_more {
             return task.renew(&mut self.tools);
@@ -347,9 +348,13 @@ impl<N: Net> Proxy<N> {
         client.state = ClientState::Idle;
         if is_next {
             self.rest_client(slot);
-        } else if ending.client == After::Linger || has_more || client.conn.is_readable() {
-            // Closing with bytes unread would reset the connection, and the response might be lost
-            // with it (RFC 9112 §9.6).
+        } else if client.conn.is_readable()
+            || (ending.client == After::Linger || has_more || may_ask_more)
+                && !client.conn.is_peer_closed()
+        {
+            // Closing with bytes unread, or on their way, would reset the connection, and the
+            // response might be lost with it (RFC 9112 §9.6). Behind the end that a peer has sent
+            // and we have read nothing is on its way.
             client.start_to_linger();
             client.alarm.set(
                 self.tools.now + LINGER,
