@@ -38,6 +38,8 @@ pub struct ClientTap {
     pub continues: u32,
     /// The balancer has said that there will be no further response.
     pub is_close_announced: bool,
+    /// A server has mixed its responses up: what comes from here on nobody can read.
+    pub is_lost: bool,
     /// The connection is switched: the answer that the tunnel's content belongs to.
     pub tunnel: Option<usize>,
     reader: Reader,
@@ -91,7 +93,9 @@ impl Checker {
     }
 
     fn response_head(&mut self, conn: ConnId, head: &Head) -> Body {
-        let Some(tap) = self.client(conn) else { return Body::None };
+        let Some(tap) = self.client(conn) else {
+            return Body::None;
+        };
         let request = tap.requests.get(tap.answered).copied();
         let (received, is_last) = (tap.received, tap.is_close_announced);
         let Some(request) = request.filter(|request| received > request.start && !is_last) else {
@@ -100,18 +104,41 @@ impl Checker {
         };
         let id = request.id;
         let exchange = self.exchanges[id].clone();
-        let status: u16 = head.line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        let status: u16 = head
+            .line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
         if !head.line.starts_with("HTTP/1.1 ") || !(100..600).contains(&status) {
             self.fail(|| format!("client {conn} got a status line {:?}", head.line));
         }
         let answer = head.number("x-sim-answer").unwrap_or(0) as usize;
-        if head.number("x-sim-id").is_some_and(|found| found != id as u64) {
-            self.fail(|| format!("client {conn} asked {id} and got the response to {:?}", head.get("x-sim-id")));
+        let from = self.answers.get(answer).map_or(0, |answer| answer.conn);
+        let is_confused = answer != 0 && self.link(from).is_some_and(|link| link.is_confused);
+        if is_confused && head.number("x-sim-id") != Some(id as u64) {
+            return self.lose(conn);
+        }
+        if head
+            .number("x-sim-id")
+            .is_some_and(|found| found != id as u64)
+            && !is_confused
+        {
+            self.fail(|| {
+                format!(
+                    "client {conn} asked {id} and got the response to {:?}",
+                    head.get("x-sim-id")
+                )
+            });
         }
         if (100..200).contains(&status) {
             return self.interim(conn, id, status, answer);
         }
-        if head.has("keep-alive") || head.has("proxy-connection") || head.has("x-hop") || head.has("trailer") {
+        if head.has("keep-alive")
+            || head.has("proxy-connection")
+            || head.has("x-hop")
+            || head.has("trailer")
+        {
             self.fail(|| format!("the response to {id} has a field of one hop"));
         }
         let is_close = match head.get("connection") {
@@ -125,18 +152,21 @@ impl Checker {
         let has_content = !exchange.is_head && status != 204 && status != 304;
         if let Some(found) = self.answers.get(answer).filter(|_| answer != 0).copied()
             && (found.id != id || found.status != status)
+            && !is_confused
         {
             self.fail(|| format!("the response to {id} is not what the server answered"));
         }
         let chunked = head.get("transfer-encoding") == Some("chunked");
         let length = head.number("content-length");
         if (chunked || head.has("transfer-encoding")) && exchange.is_old {
-            self.fail(|| format!("the response to {id} is chunked, and the client does not know chunks"));
+            self.fail(|| {
+                format!("the response to {id} is chunked, and the client does not know chunks")
+            });
         }
         if head.has("transfer-encoding") && head.has("content-length") {
             self.fail(|| format!("the response to {id} has two framings"));
         }
-        let is_foreign = head.has("x-sim-foreign");
+        let is_foreign = head.has("x-sim-foreign") || is_confused;
         if answer == 0 && length.is_none() && !is_foreign {
             self.fail(|| format!("the balancer's own response to {id} has no length"));
         }
@@ -151,11 +181,37 @@ impl Checker {
         };
         if let Some(tap) = self.client(conn) {
             // A 1.0 client hears of a kept connection only if it asked for one; of ours it does not.
-            tap.is_close_announced = is_close && (!exchange.is_old || answer != 0) || body == Body::Endless;
-            tap.current = Some(Current { status, answer, content: 0, has_content, is_foreign });
+            tap.is_close_announced =
+                is_close && (!exchange.is_old || answer != 0) || body == Body::Endless;
+            tap.current = Some(Current {
+                status,
+                answer,
+                content: 0,
+                has_content,
+                is_foreign,
+            });
             tap.continues = 0;
         }
         body
+    }
+
+    /// A response of another request, by the server's fault: the rest of the stream is not judged.
+    fn lose(&mut self, conn: ConnId) -> Body {
+        let Some(tap) = self.client(conn) else {
+            return Body::None;
+        };
+        tap.is_lost = true;
+        let ids: Vec<Id> = tap
+            .requests
+            .iter()
+            .skip(tap.answered)
+            .map(|sent| sent.id)
+            .collect();
+        for id in ids {
+            self.excuse(id, super::check::CLIENT);
+            self.over(id, Outcome::Foreign);
+        }
+        Body::Endless
     }
 
     fn interim(&mut self, conn: ConnId, id: Id, status: u16, answer: usize) -> Body {
@@ -163,13 +219,24 @@ impl Checker {
         if exchange.is_old {
             self.fail(|| format!("an interim response to {id}, which is HTTP/1.0"));
         }
-        let good = self.answers.get(answer).is_some_and(|found| found.status == 101 && found.id == id);
-        let Some(tap) = self.client(conn) else { return Body::None };
+        let good = self
+            .answers
+            .get(answer)
+            .is_some_and(|found| found.status == 101 && found.id == id);
+        let Some(tap) = self.client(conn) else {
+            return Body::None;
+        };
         match status {
             100 => tap.continues += 1,
             101 if exchange.upgrades && good => {
                 tap.tunnel = Some(answer);
-                tap.current = Some(Current { status, answer, content: 0, has_content: true, is_foreign: false });
+                tap.current = Some(Current {
+                    status,
+                    answer,
+                    content: 0,
+                    has_content: true,
+                    is_foreign: false,
+                });
                 return Body::Endless;
             }
             101 => self.fail(|| format!("an upgrade for {id} that nobody asked for")),
@@ -180,21 +247,33 @@ impl Checker {
 
     fn response_content(&mut self, conn: ConnId, data: &[u8]) {
         let Some(tap) = self.client(conn) else { return };
-        let Some(current) = &mut tap.current else { return };
-        let Current { answer, content: position, .. } = *current;
+        let Some(current) = &mut tap.current else {
+            return;
+        };
+        let Current {
+            answer,
+            content: position,
+            ..
+        } = *current;
         current.content += data.len() as u64;
         if answer != 0 && !wire::is_content(data, response_key(answer), position) {
             let id = self.answers.get(answer).map_or(0, |answer| answer.id);
-            self.fail(|| format!("the content of the response to {id} is changed near byte {position}"));
+            self.fail(|| {
+                format!("the content of the response to {id} is changed near byte {position}")
+            });
         }
     }
 
     /// A message is over: an interim or the final one.
     fn response_end(&mut self, conn: ConnId, at: u64) {
         let Some(tap) = self.client(conn) else { return };
-        let Some(current) = tap.current.take() else { return };
+        let Some(current) = tap.current.take() else {
+            return;
+        };
         tap.ends.push(at);
-        let Some(request) = tap.requests.get(tap.answered).copied() else { return };
+        let Some(request) = tap.requests.get(tap.answered).copied() else {
+            return;
+        };
         tap.answered += 1;
         let is_over = tap.is_over;
         self.finished(request.id, &current, is_over);
@@ -209,13 +288,24 @@ impl Checker {
         if current.answer == 0 {
             return self.over(id, Outcome::Own(current.status));
         }
-        let Some(answer) = self.answers.get(current.answer).copied() else { return };
+        let Some(answer) = self.answers.get(current.answer).copied() else {
+            return;
+        };
         let is_short = current.has_content && current.content != answer.content;
         if is_short && answer.is_good && !is_cut {
             let (found, meant) = (current.content, answer.content);
-            self.fail(|| format!("the response to {id} has {found} bytes of content instead of {meant}"));
+            self.fail(|| {
+                format!("the response to {id} has {found} bytes of content instead of {meant}")
+            });
         }
-        self.over(id, if is_short { Outcome::Truncated } else { Outcome::Whole });
+        self.over(
+            id,
+            if is_short {
+                Outcome::Truncated
+            } else {
+                Outcome::Whole
+            },
+        );
     }
 
     /// The balancer's stream to a client is over: what was not answered never will be.
@@ -244,7 +334,7 @@ impl Checker {
             // nor has what was not read.
             let excused = is_last || is_midway || is_idle || index > 0 || received <= request.start;
             if excused {
-                self.excuse(request.id, super::check::CLIENT);
+                self.excuse(request.id, super::check::SPARE);
             }
             self.over(request.id, Outcome::Closed);
         }
@@ -252,9 +342,19 @@ impl Checker {
 
     /// A tunnel ended: in good order if all that the server sent has gone through.
     fn tunnel_over(&mut self, id: Id, current: &Current) {
-        let meant = self.answers.get(current.answer).map_or(AGES, |answer| answer.content);
+        let meant = self
+            .answers
+            .get(current.answer)
+            .map_or(AGES, |answer| answer.content);
         let is_whole = current.content == meant;
-        self.over(id, if is_whole { Outcome::Whole } else { Outcome::Truncated });
+        self.over(
+            id,
+            if is_whole {
+                Outcome::Whole
+            } else {
+                Outcome::Truncated
+            },
+        );
     }
 
     /// The content of what a client sends through a tunnel.

@@ -2,7 +2,7 @@
 
 use super::answered::response_key;
 use super::check::{Answer, Id};
-use super::kernel::Core;
+use super::kernel::{ConnId, Core};
 use super::wire::write_content;
 
 /// The form of one response.
@@ -31,10 +31,21 @@ enum Framing {
 }
 
 impl Form {
-    pub fn choose(core: &mut Core, id: Id, is_head: bool, is_upgrade: bool, content_max: u64, closes: bool) -> Form {
+    pub fn choose(
+        core: &mut Core,
+        id: Id,
+        is_head: bool,
+        is_upgrade: bool,
+        content_max: u64,
+        closes: bool,
+    ) -> Form {
         let rng = &mut core.rng;
         let switches = is_upgrade && rng.chance(700);
-        let status = if switches { 101 } else { rng.pick(&[200, 200, 200, 200, 200, 404, 500, 201, 204, 304, 302]) };
+        let status = if switches {
+            101
+        } else {
+            rng.pick(&[200, 200, 200, 200, 200, 404, 500, 201, 204, 304, 302])
+        };
         let is_old = !switches && rng.chance(80);
         let mut framing = match rng.below(10) {
             0..=5 => Framing::Length,
@@ -46,8 +57,16 @@ impl Form {
             framing = Framing::Length;
         }
         let closes = closes || (framing == Framing::UntilClose && !switches) || rng.chance(60);
-        let content = if !has_content { 0 } else { rng.size(content_max) };
-        let content = if switches { rng.size(content_max.min(50_000)) } else { content };
+        let content = if !has_content {
+            0
+        } else {
+            rng.size(content_max)
+        };
+        let content = if switches {
+            rng.size(content_max.min(50_000))
+        } else {
+            content
+        };
         let interims = if rng.chance(60) { rng.range(1, 3) } else { 0 };
         Form {
             id,
@@ -63,8 +82,14 @@ impl Form {
         }
     }
 
-    pub fn answer(&self) -> Answer {
-        Answer { id: self.id, status: self.status, content: self.content, is_good: true }
+    pub fn answer(&self, conn: ConnId) -> Answer {
+        Answer {
+            id: self.id,
+            status: self.status,
+            content: self.content,
+            conn,
+            is_good: true,
+        }
     }
 }
 
@@ -78,7 +103,13 @@ pub fn write(core: &mut Core, form: &Form, answer: usize, id: Id) -> Vec<u8> {
     }
     let version = if form.is_old { "HTTP/1.0" } else { "HTTP/1.1" };
     let reason = rng.pick(&["OK", "", "Whatever It Is", "Fine: really"]);
-    out.extend_from_slice(format!("{version} {} {reason}\r\nX-Sim-Id: {id}\r\nX-Sim-Answer: {answer}\r\n", form.status).as_bytes());
+    out.extend_from_slice(
+        format!(
+            "{version} {} {reason}\r\nX-Sim-Id: {id}\r\nX-Sim-Answer: {answer}\r\n",
+            form.status
+        )
+        .as_bytes(),
+    );
     if rng.chance(100) {
         let pad = rng.size(9000) as usize;
         out.extend_from_slice(format!("X-Pad: {}\r\n", "p".repeat(pad)).as_bytes());
@@ -93,17 +124,26 @@ pub fn write(core: &mut Core, form: &Form, answer: usize, id: Id) -> Vec<u8> {
     }
     if form.closes || form.is_last {
         if !form.is_old {
-            out.extend_from_slice(rng.pick(&[b"Connection: close\r\n".as_slice(), b"connection: Close\r\n"]));
+            out.extend_from_slice(rng.pick(&[
+                b"Connection: close\r\n".as_slice(),
+                b"connection: Close\r\n",
+            ]));
         }
     } else if form.is_old {
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     let has_content = !form.is_head && form.status != 204 && form.status != 304;
     // A response to HEAD may have any length; so may a 304.
-    let length = if has_content { form.content } else { rng.below(1000) };
+    let length = if has_content {
+        form.content
+    } else {
+        rng.below(1000)
+    };
     match form.framing {
         Framing::Length if form.status == 204 => out.extend_from_slice(b"\r\n"),
-        Framing::Length => out.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes()),
+        Framing::Length => {
+            out.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes())
+        }
         Framing::Chunked if form.status == 204 => out.extend_from_slice(b"\r\n"),
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
         Framing::UntilClose => out.extend_from_slice(b"\r\n"),
@@ -125,8 +165,16 @@ pub fn write_chunks(core: &mut Core, out: &mut Vec<u8>, key: u64, content: u64) 
     let most = rng.pick(&[1, 10, 1000, 100_000]).max(content / 60 + 1);
     while at < content {
         let here = rng.range(1, most).min(content - at);
-        let extension = if rng.chance(100) { ";name=\"va;l\\\"ue\"" } else { "" };
-        let size = if rng.chance(500) { format!("{here:x}{extension}\r\n") } else { format!("0{here:X}{extension}\r\n") };
+        let extension = if rng.chance(100) {
+            ";name=\"va;l\\\"ue\""
+        } else {
+            ""
+        };
+        let size = if rng.chance(500) {
+            format!("{here:x}{extension}\r\n")
+        } else {
+            format!("0{here:X}{extension}\r\n")
+        };
         out.extend_from_slice(size.as_bytes());
         write_content(out, key, at, here as usize);
         out.extend_from_slice(b"\r\n");
@@ -159,7 +207,11 @@ pub fn broken(core: &mut Core, id: Id, is_upgrade: bool) -> Vec<u8> {
         // Whoever asked for an upgrade would have to believe it.
         8 if is_upgrade => texts[0].to_vec(),
         12 => b"HTTP/1.1 100 Continue\r\n\r\n".repeat(40),
-        13 => format!("HTTP/1.1 200 OK\r\nX-Sim-Id: {id}\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000)).into_bytes(),
+        13 => format!(
+            "HTTP/1.1 200 OK\r\nX-Sim-Id: {id}\r\nX-Long: {}\r\n\r\n",
+            "x".repeat(20_000)
+        )
+        .into_bytes(),
         index => texts[index as usize].to_vec(),
     }
 }
@@ -167,7 +219,13 @@ pub fn broken(core: &mut Core, id: Id, is_upgrade: bool) -> Vec<u8> {
 /// A health answer, and whether the server closes behind it.
 pub fn report(core: &mut Core, errors: u64, load: u64, is_sick: bool) -> (Vec<u8>, bool) {
     let rng = &mut core.rng;
-    let mut content = rng.pick(&["{e}\n{l}\n", "{e}\n{l}", " {e} \r\n{l}\r\n", "{e}\n{l}\nin_flight=3\n"])
+    let mut content = rng
+        .pick(&[
+            "{e}\n{l}\n",
+            "{e}\n{l}",
+            " {e} \r\n{l}\r\n",
+            "{e}\n{l}\nin_flight=3\n",
+        ])
         .replace("{e}", &errors.to_string())
         .replace("{l}", &load.to_string());
     let mut status = "200 OK";
@@ -187,12 +245,18 @@ pub fn report(core: &mut Core, errors: u64, load: u64, is_sick: bool) -> (Vec<u8
     }
     let framing = match rng.below(4) {
         0 | 1 => format!("Content-Length: {}\r\n\r\n{content}", content.len()),
-        2 if !content.is_empty() => format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{content}\r\n0\r\n\r\n", content.len()),
+        2 if !content.is_empty() => format!(
+            "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{content}\r\n0\r\n\r\n",
+            content.len()
+        ),
         _ => {
             closes = true;
             format!("\r\n{content}")
         }
     };
     let connection = if closes { "Connection: close\r\n" } else { "" };
-    (format!("{before}HTTP/1.1 {status}\r\n{connection}{framing}").into_bytes(), closes)
+    (
+        format!("{before}HTTP/1.1 {status}\r\n{connection}{framing}").into_bytes(),
+        closes,
+    )
 }

@@ -39,6 +39,8 @@ pub struct LinkTap {
     pub is_last_announced: bool,
     /// The server has sent bytes that belong to no response.
     pub is_tainted: bool,
+    /// It was used again for all that: which response belongs to which request nobody knows.
+    pub is_confused: bool,
     /// The server has gone wrong, and this is the excuse; 0: it has not.
     pub doom: u8,
     is_mourned: bool,
@@ -68,6 +70,7 @@ impl LinkTap {
             is_tainted: false,
             doom: 0,
             is_mourned: false,
+            is_confused: false,
             reader: Reader::default(),
             tried_at: Some(step),
             begun_at: step,
@@ -82,13 +85,19 @@ impl LinkTap {
     /// received.
     pub fn is_busy(&self) -> bool {
         let begun = self.asked.len() + usize::from(self.is_nameless());
-        let over = self.response_ends.iter().filter(|end| **end <= self.received).count();
+        let over = self
+            .response_ends
+            .iter()
+            .filter(|end| **end <= self.received)
+            .count();
         begun > over || self.is_tunnel
     }
 
     /// Whether it carries a request whose head has not been sent whole.
     pub fn is_nameless(&self) -> bool {
-        !self.reader.is_between() && self.asked.last().is_none_or(|asked| asked.end != AGES) && !self.is_tunnel
+        !self.reader.is_between()
+            && self.asked.last().is_none_or(|asked| asked.end != AGES)
+            && !self.is_tunnel
     }
 
     /// Whether a request was given to it of which nothing could be sent yet, or is about to be: it
@@ -99,7 +108,11 @@ impl LinkTap {
 
     /// The exchange that is on it, if its head was seen.
     pub fn open_id(&self) -> Id {
-        let over = self.response_ends.iter().filter(|end| **end <= self.received).count();
+        let over = self
+            .response_ends
+            .iter()
+            .filter(|end| **end <= self.received)
+            .count();
         self.asked.get(over).map_or(0, |asked| asked.id)
     }
 
@@ -168,6 +181,10 @@ impl Checker {
         let Some(tap) = self.link(conn) else { return };
         tap.begun_at = tap.tried_at.take().unwrap_or(step);
         let end = tap.response_ends.last().copied().unwrap_or(0);
+        if tap.is_confused {
+            return;
+        }
+        tap.is_confused = tap.is_tainted;
         let wrong = if tap.response_ends.len() < tap.asked.len() {
             "that has not answered yet"
         } else if tap.received < end {
@@ -184,18 +201,26 @@ impl Checker {
 
     fn request_head(&mut self, conn: ConnId, head: &Head, at: u64) -> Body {
         let step = self.step;
-        let Some(tap) = self.link(conn) else { return Body::None };
+        let Some(tap) = self.link(conn) else {
+            return Body::None;
+        };
         tap.content = 0;
         let begun_at = tap.begun_at;
         let server = tap.server;
         let excuse = if tap.is_tainted { LATE } else { tap.doom };
         let mut words = head.line.split(' ');
-        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (method, target) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
         if target == "/healthcheck" {
             self.probe_begins(conn, server, at);
             return Body::None;
         }
-        let id: Id = target.strip_prefix("/r/").and_then(|id| id.parse().ok()).unwrap_or(0);
+        let id: Id = target
+            .strip_prefix("/r/")
+            .and_then(|id| id.parse().ok())
+            .unwrap_or(0);
         let Some(exchange) = self.exchanges.get(id).filter(|_| id != 0) else {
             self.fail(|| format!("a request for {target:?} that nobody asked"));
             return Body::None;
@@ -207,7 +232,7 @@ impl Checker {
         if exchange.is_malformed && !exchange.expects {
             self.fail(|| format!("request {id}, which is malformed, reached server {server}"));
         }
-        if exchange.outcome.is_some() {
+        if exchange.outcome.is_some() && exchange.excuses & super::check::CLIENT == 0 {
             self.fail(|| format!("request {id} was sent to server {server} when it was over"));
         }
         if !exchange.is_idempotent && exchange.reached > 0 {
@@ -224,7 +249,13 @@ impl Checker {
         self.assigned(id, begun_at.min(step));
         if let Some(tap) = self.link(conn) {
             tap.current = id;
-            tap.asked.push(Asked { id, is_head, is_upgrade, head_end: at, end: AGES });
+            tap.asked.push(Asked {
+                id,
+                is_head,
+                is_upgrade,
+                head_end: at,
+                end: AGES,
+            });
         }
         match (chunked, length) {
             (true, None) => Body::Chunked,
@@ -242,7 +273,13 @@ impl Checker {
         if let Some(tap) = self.link(conn) {
             tap.is_probe = true;
             tap.is_counted = true;
-            tap.asked.push(Asked { id: 0, is_head: false, is_upgrade: false, head_end: at, end: AGES });
+            tap.asked.push(Asked {
+                id: 0,
+                is_head: false,
+                is_upgrade: false,
+                head_end: at,
+                end: AGES,
+            });
         }
         self.probing[server] += 1;
         if self.probing[server] > 1 || self.probe_conns(server) > 1 {
@@ -265,9 +302,14 @@ impl Checker {
         if let Some(asked) = tap.asked.last_mut() {
             asked.end = at;
         }
-        let expected = self.exchanges.get(id).map_or(0, |exchange| exchange.content);
+        let expected = self
+            .exchanges
+            .get(id)
+            .map_or(0, |exchange| exchange.content);
         if !is_probe && content != expected {
-            self.fail(|| format!("request {id} has {content} bytes of content instead of {expected}"));
+            self.fail(|| {
+                format!("request {id} has {content} bytes of content instead of {expected}")
+            });
         }
     }
 
@@ -307,7 +349,11 @@ impl Checker {
         let Some(tap) = self.link(conn) else { return };
         if tap.is_nameless() && (tap.doom != 0 || tap.is_tainted) && !tap.is_mourned {
             tap.is_mourned = true;
-            self.nameless += 1;
+            if tap.is_tainted || tap.doom & LATE != 0 {
+                self.nameless_late += 1;
+            } else {
+                self.nameless += 1;
+            }
         }
     }
 }
@@ -324,13 +370,20 @@ fn judge_request(head: &Head, id: Id) -> Option<&'static str> {
     if head.get("host") != Some("sim") {
         return Some("without its Host");
     }
-    if !has("via") || head.get("x-forwarded-for").is_none() || head.get("x-forwarded-proto") != Some("http") {
+    if !has("via")
+        || head.get("x-forwarded-for").is_none()
+        || head.get("x-forwarded-proto") != Some("http")
+    {
         return Some("without what the balancer adds");
     }
     if has("keep-alive") || has("te") || has("proxy-connection") || has("trailer") || has("x-hop") {
         return Some("with a field of one hop");
     }
-    if has("connection") != has("upgrade") || head.get("connection").is_some_and(|value| value != "Upgrade") {
+    if has("connection") != has("upgrade")
+        || head
+            .get("connection")
+            .is_some_and(|value| value != "Upgrade")
+    {
         return Some("with a Connection field of the client's");
     }
     None

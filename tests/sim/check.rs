@@ -41,6 +41,9 @@ pub const LATE: u8 = 4;
 /// The client had ended its stream while it may have waited in the queue.
 pub const LEFT: u8 = 8;
 
+/// It came behind the last response that its connection would bear.
+pub const SPARE: u8 = 16;
+
 /// What became of an exchange, seen by its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -85,6 +88,8 @@ pub struct Answer {
     pub id: Id,
     pub status: u16,
     pub content: u64,
+    /// The connection that it was sent on.
+    pub conn: ConnId,
     /// Whether it is sent as it should be.
     pub is_good: bool,
 }
@@ -125,6 +130,8 @@ pub struct Checker {
     pub open: Vec<Id>,
     /// Links that broke when they carried part of a head, so that nobody knows whose.
     pub nameless: u32,
+    /// Those of them whose servers had begun to answer, or to say what nobody asked.
+    pub nameless_late: u32,
     /// Checks under way, per server.
     pub probing: Vec<u32>,
 }
@@ -146,7 +153,13 @@ impl Checker {
             ready: None,
             assigned: None,
         };
-        let answer = Answer { id: 0, status: 0, content: 0, is_good: false };
+        let answer = Answer {
+            id: 0,
+            status: 0,
+            content: 0,
+            conn: 0,
+            is_good: false,
+        };
         Checker {
             probing: vec![0; rules.server_max.len()],
             rules,
@@ -161,6 +174,7 @@ impl Checker {
             order: Vec::new(),
             open: Vec::new(),
             nameless: 0,
+            nameless_late: 0,
         }
     }
 
@@ -268,14 +282,16 @@ impl Checker {
     /// The balancer has ended its stream.
     pub fn ended(&mut self, conn: ConnId, now: u64) {
         self.step += 1;
-        if matches!(self.taps.get(conn), Some(Tap::Client(_))) {
+        // A tunnel's other half may go on.
+        if self.client(conn).is_some_and(|tap| tap.tunnel.is_none()) {
             self.client_is_over(conn, now);
         }
     }
 
     /// The balancer has let go of the connection.
     pub fn dropped(&mut self, conn: ConnId, now: u64) {
-        self.ended(conn, now);
+        self.step += 1;
+        self.client_is_over(conn, now);
         if matches!(self.taps.get(conn), Some(Tap::Link(_))) {
             self.link_is_over(conn);
         }
@@ -283,22 +299,35 @@ impl Checker {
 
     /// The exchange was given to a link, at step `step`.
     pub fn assigned(&mut self, id: Id, step: u64) {
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
         if exchange.assigned.is_some() {
             return;
         }
         exchange.assigned = Some(step);
-        let Some((ready, turn, is_pipelined)) = exchange.ready else { return };
-        if !self.rules.is_calm {
+        let Some((ready, turn, is_pipelined)) = exchange.ready else {
+            return;
+        };
+        if !self.rules.is_calm || self.is_amnesty {
             return;
         }
-        let jumped = self.order.iter().rev().take(400).find(|(other_step, (other_ready, other_turn), _)| {
-            let is_later = if is_pipelined { *other_turn > turn + 1 } else { *other_ready > ready };
-            is_later && *other_step < step
-        });
-        if let Some((_, _, other)) = jumped {
-            let other = *other;
-            self.fail(|| format!("request {other} was dispatched before {id}, which had waited longer"));
+        let jumped =
+            self.order
+                .iter()
+                .rev()
+                .take(400)
+                .find(|(other_step, (other_ready, other_turn), _)| {
+                    let is_later = if is_pipelined {
+                        *other_turn > turn + 1
+                    } else {
+                        *other_ready > ready
+                    };
+                    is_later && *other_step < step
+                });
+        if let Some((other_step, (other_ready, other_turn), other)) = jumped {
+            let (other, text) = (*other, format!("{other_step} {other_ready} {other_turn}"));
+            self.fail(|| format!("request {other} ({text}) was dispatched before {id} ({step} {ready} {turn} {is_pipelined}), which had waited longer"));
         }
         self.order.push((step, (ready, turn), id));
     }
@@ -307,7 +336,9 @@ impl Checker {
     pub fn look_for_ready(&mut self, conn: ConnId, is_pipelined: bool) {
         let (step, turn) = (self.step, self.turn);
         let Some(tap) = self.client(conn) else { return };
-        let Some(request) = tap.requests.get(tap.answered) else { return };
+        let Some(request) = tap.requests.get(tap.answered) else {
+            return;
+        };
         if tap.is_close_announced || tap.is_over || tap.received < request.head_end {
             return;
         }
@@ -322,7 +353,9 @@ impl Checker {
     /// An exchange is over for its client.
     pub fn over(&mut self, id: Id, outcome: Outcome) {
         let rules = &self.rules;
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
         if exchange.outcome.is_some() {
             return;
         }
@@ -336,7 +369,7 @@ impl Checker {
         let late = exchange.excuses & LATE != 0;
         let may_retry = exchange.is_idempotent && exchange.is_small && rules.has_solid;
         let early = exchange.excuses & EARLY != 0 && !may_retry;
-        let is_excused = exchange.excuses & CLIENT != 0
+        let is_excused = exchange.excuses & (CLIENT | SPARE) != 0
             || self.is_amnesty
             || match outcome {
                 Outcome::Whole => true,
@@ -350,12 +383,17 @@ impl Checker {
                 Outcome::Foreign => true,
                 Outcome::Closed => late || exchange.excuses & LEFT != 0,
             };
-        let is_nameless = self.nameless > 0 && outcome == Outcome::Own(502) && !may_retry;
-        if is_nameless && !is_excused {
+        let is_broken = matches!(outcome, Outcome::Own(502 | 504));
+        if is_excused {
+        } else if is_broken && self.nameless_late > 0 {
+            self.nameless_late -= 1;
+        } else if is_broken && self.nameless > 0 && !may_retry {
             self.nameless -= 1;
-        } else if !is_excused {
+        } else {
             let excuses = exchange.excuses;
-            self.fail(|| format!("exchange {id} came to {outcome:?} without an excuse (has {excuses})"));
+            self.fail(|| {
+                format!("exchange {id} came to {outcome:?} without an excuse (has {excuses})")
+            });
         }
     }
 
@@ -370,7 +408,7 @@ impl Checker {
             if tap.is_over || tap.is_probe {
                 continue;
             }
-            if tap.is_busy() {
+            if tap.is_busy() && !tap.is_confused {
                 busy += 1;
                 at_server[tap.server] += 1;
             }
@@ -384,10 +422,16 @@ impl Checker {
         for (server, most) in self.rules.server_max.clone().into_iter().enumerate() {
             let count = at_server[server];
             if most.is_some_and(|most| count > most) {
-                self.fail(|| format!("{count} requests are at server {server} at once, more than its max"));
+                self.fail(|| {
+                    format!("{count} requests are at server {server} at once, more than its max")
+                });
             }
         }
-        if !self.rules.is_calm || self.rules.server_max.iter().any(Option::is_some) || self.is_amnesty {
+        if !self.rules.is_calm
+            || self.rules.is_queue_short
+            || self.rules.server_max.iter().any(Option::is_some)
+            || self.is_amnesty
+        {
             return;
         }
         let (mut places, mut waiting, mut who) = (0, 0, 0);
@@ -418,7 +462,11 @@ impl Checker {
                 && !tap.is_over
                 && !tap.is_probe
             {
-                if tap.is_busy() { counts.1 += 1 } else { counts.0 += 1 }
+                if tap.is_busy() {
+                    counts.1 += 1
+                } else {
+                    counts.0 += 1
+                }
             }
         }
         counts

@@ -1,7 +1,7 @@
 //! Client actors: they ask in every form, at every pace, and leave at any point.
 
 use super::answered::Sent;
-use super::check::{CLIENT, Checker, LEFT, Outcome};
+use super::check::{CLIENT, Checker, LATE, LEFT, Outcome};
 use super::kernel::{ConnId, Core, Due, MICRO, MILLI, Notice, Peer, SECOND};
 use super::requests::{self, Request, Tastes};
 use super::wire::write_content;
@@ -73,12 +73,23 @@ const LEAVE: u32 = 3;
 
 impl Client {
     pub fn new(index: usize, tastes: Tastes, conns: u32) -> Client {
-        Client { index, tastes, conns_left: conns, epoch: 0, conn: None, talk: Talk::default(), is_fresh: false }
+        Client {
+            index,
+            tastes,
+            conns_left: conns,
+            epoch: 0,
+            conn: None,
+            talk: Talk::default(),
+            is_fresh: false,
+        }
     }
 
     /// A client that asks one small thing when all faults are over.
     pub fn fresh(index: usize) -> Client {
-        Client { is_fresh: true, ..Client::new(index, Tastes::plain(), 1) }
+        Client {
+            is_fresh: true,
+            ..Client::new(index, Tastes::plain(), 1)
+        }
     }
 
     /// Begins after `after` nanoseconds.
@@ -139,18 +150,40 @@ impl Client {
         let tastes = &self.tastes;
         let total = stream.len() as u64;
         let leave = rng.chance(tastes.leaves).then(|| {
-            let how = rng.pick(&[How::Reset, How::Reset, How::Close, How::Close, How::End, How::Freeze, How::Deaf]);
+            let how = rng.pick(&[
+                How::Reset,
+                How::Reset,
+                How::Close,
+                How::Close,
+                How::End,
+                How::Freeze,
+                How::Deaf,
+            ]);
             if rng.chance(600) {
-                Leave { written: rng.below(total + 1), got: u64::MAX, how }
+                Leave {
+                    written: rng.below(total + 1),
+                    got: u64::MAX,
+                    how,
+                }
             } else {
-                Leave { written: u64::MAX, got: rng.size(3000), how }
+                Leave {
+                    written: u64::MAX,
+                    got: rng.size(3000),
+                    how,
+                }
             }
         });
         let piece_max = rng.pick(&tastes.pieces);
-        let pause = rng.pick(&[0, 0, MICRO, 100 * MICRO, 5 * MILLI]).min(tastes.pause_max);
+        let pause = rng
+            .pick(&[0, 0, MICRO, 100 * MICRO, 5 * MILLI])
+            .min(tastes.pause_max);
         let slow = rng.chance(tastes.slow_readers);
         self.talk = Talk {
-            depth: if rng.chance(tastes.pipelines) { rng.range(2, 40) as usize } else { 1 },
+            depth: if rng.chance(tastes.pipelines) {
+                rng.range(2, 40) as usize
+            } else {
+                1
+            },
             // A large stream in tiny pieces takes for ever.
             piece_max: piece_max.max(stream.len() / 300 + 1),
             pause_max: pause,
@@ -163,7 +196,8 @@ impl Client {
             ..Talk::default()
         };
         if slow {
-            let most = rng.range(1, 20_000) as usize;
+            // Not slower than the timeout allows: room is news only once a third is free.
+            let most = (rng.range(1, 20_000) as usize).max(core.conns[conn].send_room / 20);
             let rest = rng.below(tastes.pause_max + 1);
             core.conns[conn].take_most = most;
             core.conns[conn].take_rest = rest;
@@ -202,15 +236,25 @@ impl Client {
         let got = self.talk.got;
         let is_slow = core.conns[conn].take_rest > 0;
         let amnesty = core.check.is_amnesty;
-        let Some(tap) = core.check.client(conn) else { return };
+        let Some(tap) = core.check.client(conn) else {
+            return;
+        };
         let lost = tap.ends.iter().any(|end| *end > got);
         let ids: Vec<usize> = tap.requests.iter().map(|sent| sent.id).collect();
         let is_clean = ids.iter().all(|id| {
             let exchange = &core.check.exchanges[*id];
-            exchange.excuses & CLIENT == 0 && matches!(exchange.outcome, Some(Outcome::Whole | Outcome::Own(_)))
+            let is_left = exchange.excuses & LEFT != 0 && exchange.outcome == Some(Outcome::Closed);
+            exchange.excuses & (CLIENT | LATE) == 0
+                && !is_left
+                && matches!(
+                    exchange.outcome,
+                    Some(Outcome::Whole | Outcome::Own(_) | Outcome::Closed)
+                )
         });
         if lost && is_clean && !is_slow && !amnesty {
-            core.check.fail(|| format!("client connection {conn} was reset before its last response had arrived"));
+            core.check.fail(|| {
+                format!("client connection {conn} was reset before its last response had arrived")
+            });
         }
     }
 
@@ -239,9 +283,11 @@ impl Client {
             return;
         }
         let got = self.talk.got;
-        let Some(tap) = core.check.client(conn) else { return };
+        let Some(tap) = core.check.client(conn) else {
+            return;
+        };
         let answered = tap.ends.iter().filter(|end| **end <= got).count();
-        let is_last = tap.is_close_announced && answered == tap.answered;
+        let is_last = tap.is_close_announced && answered == tap.answered && !tap.is_midway();
         let continues = tap.continues > 0;
         let tunnel = tap.tunnel.is_some();
         if tunnel {
@@ -253,7 +299,13 @@ impl Client {
             if !talk.is_waiting {
                 talk.is_waiting = true;
                 // Some leave at once, some wait to be sent away.
-                let after = if talk.stays { 100 * SECOND } else if is_last { 3 * SECOND } else { core.rng.size(SECOND) };
+                let after = if talk.stays {
+                    100 * SECOND
+                } else if is_last {
+                    3 * SECOND
+                } else {
+                    core.rng.size(SECOND)
+                };
                 self.later(core, after, LEAVE);
             }
             return;
@@ -275,10 +327,18 @@ impl Client {
         let talk = &mut self.talk;
         let most = core.rng.range(1, talk.piece_max as u64) as usize;
         let end = limit.min(talk.written + most);
-        while let Some(request) = talk.requests.get(talk.told).filter(|request| request.start < end) {
-            let sent = Sent { id: request.id, start: request.start as u64, head_end: request.head_end as u64 };
+        while let Some(request) = talk
+            .requests
+            .get(talk.told)
+            .filter(|request| request.start < end)
+        {
+            let sent = Sent {
+                id: request.id,
+                start: request.start as u64,
+                head_end: request.head_end as u64,
+            };
             talk.told += 1;
-            if request.is_faulty {
+            if request.is_faulty || core.check.client(conn).is_some_and(|tap| tap.is_lost) {
                 core.check.excuse(request.id, CLIENT);
             }
             if let Some(tap) = core.check.client(conn) {
@@ -300,7 +360,12 @@ impl Client {
             core.peer_end(conn);
             return;
         }
-        if talk.requests.iter().any(|request| request.expects && request.head_end == end) && !talk.is_impatient {
+        if talk
+            .requests
+            .iter()
+            .any(|request| request.expects && request.head_end == end)
+            && !talk.is_impatient
+        {
             let patience = core.rng.size(200 * MILLI);
             self.later(core, patience, PATIENCE);
         }
@@ -315,7 +380,9 @@ impl Client {
             return;
         }
         self.talk.is_tunnel_sent = true;
-        let Some(tap) = core.check.client(conn) else { return };
+        let Some(tap) = core.check.client(conn) else {
+            return;
+        };
         let id = tap.requests.get(tap.answered).map_or(0, |sent| sent.id);
         let mut bytes = Vec::new();
         let count = core.rng.size(30_000) as usize;
@@ -329,7 +396,9 @@ impl Client {
     /// Leaves, if that is due; tells whether it has.
     fn leaves(&mut self, core: &mut Core, conn: ConnId) -> bool {
         let talk = &mut self.talk;
-        let Some(leave) = talk.leave else { return false };
+        let Some(leave) = talk.leave else {
+            return false;
+        };
         if (talk.written as u64) < leave.written && talk.got < leave.got {
             return false;
         }
@@ -368,15 +437,24 @@ impl Client {
         });
         if self.is_fresh && !is_served {
             let index = self.index;
-            core.check.fail(|| format!("a fresh client {index} was not served when all faults were over"));
+            core.check.fail(|| {
+                format!("a fresh client {index} was not served when all faults were over")
+            });
         }
     }
 }
 
 /// What is open on the connection fails by the client's own doing.
 fn blame(check: &mut Checker, conn: ConnId) {
-    let Some(tap) = check.client(conn) else { return };
-    let ids: Vec<usize> = tap.requests.iter().skip(tap.answered).map(|sent| sent.id).collect();
+    let Some(tap) = check.client(conn) else {
+        return;
+    };
+    let ids: Vec<usize> = tap
+        .requests
+        .iter()
+        .skip(tap.answered)
+        .map(|sent| sent.id)
+        .collect();
     for id in ids {
         check.excuse(id, CLIENT);
     }

@@ -189,7 +189,8 @@ impl Core {
     pub fn note(&mut self, what: &'static str, a: usize, b: usize, c: usize) {
         // What happens behind a violation only hides it.
         if self.check.failure.is_none() {
-            self.trace.note(self.now, what, a as u64, b as u64, c as u64);
+            self.trace
+                .note(self.now, what, a as u64, b as u64, c as u64);
         }
     }
 
@@ -258,7 +259,10 @@ impl Core {
         match conn.stage {
             Stage::Connecting => return ready,
             Stage::Gone => {
-                return Ready::READABLE.with(Ready::WRITABLE).with(Ready::PEER_CLOSED).with(Ready::HUNG_UP);
+                return Ready::READABLE
+                    .with(Ready::WRITABLE)
+                    .with(Ready::PEER_CLOSED)
+                    .with(Ready::HUNG_UP);
             }
             Stage::Open => {}
         }
@@ -349,8 +353,13 @@ impl Core {
 
     fn start_drain(&mut self, conn: ConnId) {
         let connection = &mut self.conns[conn];
-        let has_work = connection.sending > 0 || (connection.is_end_sent && !connection.is_end_told);
-        if has_work && !connection.is_draining && !connection.is_paused && connection.stage == Stage::Open {
+        let has_work =
+            connection.sending > 0 || (connection.is_end_sent && !connection.is_end_told);
+        if has_work
+            && !connection.is_draining
+            && !connection.is_paused
+            && connection.stage == Stage::Open
+        {
             connection.is_draining = true;
             let after = connection.latency.max(connection.take_rest);
             self.schedule(after, Due::Drain(conn));
@@ -375,7 +384,11 @@ impl Core {
         let most = {
             let segment = self.conns[conn].segment;
             // One byte at a time is for heads only, or it would take for ever.
-            if segment == 1 && self.conns[conn].delivered % 5000 > 600 { 2000 } else { segment }
+            if segment == 1 && self.conns[conn].delivered % 5000 > 600 {
+                2000
+            } else {
+                segment
+            }
         };
         let most = self.rng.range(1, most as u64) as usize;
         let discards = self.rng.chance(self.knobs.reset_discards);
@@ -384,7 +397,9 @@ impl Core {
         if connection.stage == Stage::Gone {
             return;
         }
-        if !connection.is_held && matches!(connection.peer, Peer::Server(_)) || connection.is_dropped() {
+        if !connection.is_held && matches!(connection.peer, Peer::Server(_))
+            || connection.is_dropped()
+        {
             // Nobody is there: bytes are answered with a reset, which also kills what is on its way.
             if !connection.out.is_empty() && !connection.is_peer_gone {
                 connection.stage = Stage::Gone;
@@ -396,7 +411,9 @@ impl Core {
             return;
         }
         if !connection.out.is_empty() {
-            let room = connection.receive_room.saturating_sub(connection.received.len());
+            let room = connection
+                .receive_room
+                .saturating_sub(connection.received.len());
             let count = most.min(room).min(connection.out.len());
             if count == 0 {
                 return;
@@ -412,7 +429,11 @@ impl Core {
                 if is_over && self.rng.chance(500) {
                     return self.deliver(conn);
                 }
-                let gap = if self.rng.chance(500) { self.rng.below(20 * MICRO) } else { self.rng.below(self.knobs.latency_max / 8 + 1) };
+                let gap = if self.rng.chance(500) {
+                    self.rng.below(20 * MICRO)
+                } else {
+                    self.rng.below(self.knobs.latency_max / 8 + 1)
+                };
                 self.conns[conn].is_delivering = true;
                 self.schedule(gap, Due::Deliver(conn));
             }
@@ -533,6 +554,20 @@ impl Core {
                 }
             }
             Stage::Gone => {}
+        }
+    }
+
+    /// Lets bytes through faster from now on, so that what is slow comes to its end.
+    pub fn widen(&mut self) {
+        self.knobs.segments = vec![200, 1460, 65_536];
+        self.knobs.receive_buffers = vec![16_384, 65_536];
+        self.knobs.send_buffers = vec![16_384, 65_536];
+        self.knobs.partial = self.knobs.partial.min(100);
+        for connection in &mut self.conns {
+            (connection.take_most, connection.take_rest) = (usize::MAX, 0);
+            connection.segment = connection.segment.max(1460);
+            connection.receive_room = connection.receive_room.max(16_384);
+            connection.send_room = connection.send_room.max(16_384);
         }
     }
 

@@ -10,7 +10,14 @@
 //! - `SIM_SECONDS=60 cargo test --release --test sim -- --ignored --nocapture endless`: fresh seeds
 //!   for a time (0: without end).
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub
+)]
 
 mod answered;
 mod answers;
@@ -57,7 +64,9 @@ fn hush_panics() {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if std::thread::current().name() == Some("seeds") {
-                let place = info.location().map(|place| format!("at {}:{}", place.file(), place.line()));
+                let place = info
+                    .location()
+                    .map(|place| format!("at {}:{}", place.file(), place.line()));
                 PANIC_PLACE.with(|kept| *kept.borrow_mut() = place.unwrap_or_default());
             } else {
                 usual(info);
@@ -94,7 +103,10 @@ fn run_all(next: impl Fn() -> Option<u64> + Sync, failures_max: usize) -> Sum {
                     }
                 }
             };
-            std::thread::Builder::new().name("seeds".to_owned()).spawn_scoped(scope, work).unwrap();
+            std::thread::Builder::new()
+                .name("seeds".to_owned())
+                .spawn_scoped(scope, work)
+                .unwrap();
         }
     });
     sum.into_inner().unwrap()
@@ -118,16 +130,34 @@ impl Sum {
 
     fn print(&self, what: &str, began: Instant) {
         let seconds = began.elapsed().as_secs_f64();
-        let Tally { exchanges, whole, own, cut, probes } = self.tally;
+        let Tally {
+            exchanges,
+            whole,
+            own,
+            cut,
+            probes,
+        } = self.tally;
         println!(
             "{what}: {} seeds, {exchanges} exchanges ({whole} whole, {own} refused, {cut} cut), {probes} checks, {} turns in {seconds:.1} s: {:.0} seeds/s, {:.0} exchanges/s",
-            self.seeds, self.turns, self.seeds as f64 / seconds, exchanges as f64 / seconds,
+            self.seeds,
+            self.turns,
+            self.seeds as f64 / seconds,
+            exchanges as f64 / seconds,
         );
     }
 
     fn judge(&self) {
-        let lines: Vec<String> = self.failures.iter().map(|(seed, failure)| line(*seed, failure)).collect();
-        assert!(lines.is_empty(), "{} seeds failed:\n{}", lines.len(), lines.join("\n"));
+        let lines: Vec<String> = self
+            .failures
+            .iter()
+            .map(|(seed, failure)| line(*seed, failure))
+            .collect();
+        assert!(
+            lines.is_empty(),
+            "{} seeds failed:\n{}",
+            lines.len(),
+            lines.join("\n")
+        );
     }
 }
 
@@ -183,7 +213,10 @@ fn fresh_seeds_hold() {
     println!("fresh seeds from {base}");
     let next = AtomicU64::new(base);
     let sum = run_all(
-        || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < base + FRESH && began.elapsed() < Duration::from_secs(20)),
+        || {
+            Some(next.fetch_add(1, Ordering::Relaxed))
+                .filter(|seed| *seed < base + FRESH && began.elapsed() < Duration::from_secs(20))
+        },
         10,
     );
     sum.print("fresh seeds", began);
@@ -194,16 +227,29 @@ fn fresh_seeds_hold() {
 fn the_same_seed_is_the_same_run() {
     for seed in 0..20 {
         let (one, two) = (run(seed, false), run(seed, false));
-        assert_eq!((one.hash, one.turns, one.failure), (two.hash, two.turns, two.failure), "seed {seed}");
+        assert_eq!(
+            (one.hash, one.turns, one.failure),
+            (two.hash, two.turns, two.failure),
+            "seed {seed}"
+        );
     }
 }
 
 #[test]
 fn replay() {
-    let Some(seed) = variable("SIM_SEED") else { return };
+    let Some(seed) = variable("SIM_SEED") else {
+        return;
+    };
     let is_loud = variable("SIM_TRACE").is_some();
     let report = run(seed, is_loud);
-    println!("{}\n{:?}, {} turns, {} virtual ms, hash {:x}", Scenario::new(seed), report.tally, report.turns, report.virtual_ns / 1_000_000, report.hash);
+    println!(
+        "{}\n{:?}, {} turns, {} virtual ms, hash {:x}",
+        Scenario::new(seed),
+        report.tally,
+        report.turns,
+        report.virtual_ns / 1_000_000,
+        report.hash
+    );
     if let Some(failure) = &report.failure {
         panic!("{}", describe(seed, failure, &report.tail));
     }

@@ -67,7 +67,13 @@ impl Net for SimNet {
         core.check.accepted(conn);
         let address = core.check.address_of(conn);
         drop(world);
-        Ok((SimSocket { world: Rc::clone(&self.0), conn }, Some(address)))
+        Ok((
+            SimSocket {
+                world: Rc::clone(&self.0),
+                conn,
+            },
+            Some(address),
+        ))
     }
 
     fn close_listener(&mut self) {
@@ -85,7 +91,10 @@ impl Net for SimNet {
         let mut world = self.0.borrow_mut();
         let conn = world.connect(address)?;
         drop(world);
-        Ok(SimSocket { world: Rc::clone(&self.0), conn })
+        Ok(SimSocket {
+            world: Rc::clone(&self.0),
+            conn,
+        })
     }
 
     fn watch(&mut self, socket: &mut SimSocket, token: Token) -> io::Result<()> {
@@ -95,7 +104,13 @@ impl Net for SimNet {
         assert!(core.conns[conn].token.is_none(), "a socket is watched once");
         core.conns[conn].token = Some(token);
         core.check.watched(conn, token.owner() == Owner::Probe);
-        core.trace.note(core.now, "watched", conn as u64, token.slot() as u64, u64::from(token.generation()));
+        core.trace.note(
+            core.now,
+            "watched",
+            conn as u64,
+            token.slot() as u64,
+            u64::from(token.generation()),
+        );
         if core.mask(conn) != Ready::NONE {
             core.wake(conn);
         }
@@ -162,7 +177,11 @@ impl Socket for SimSocket {
             Stage::Open if connection.is_end_sent => return Err(io::ErrorKind::BrokenPipe.into()),
             Stage::Open => {}
         }
-        let room = if connection.is_short { 0 } else { connection.send_room - connection.sending };
+        let room = if connection.is_short {
+            0
+        } else {
+            connection.send_room - connection.sending
+        };
         let mut count = bytes.len().min(room);
         if is_partial && count > 0 {
             count = fraction.min(count);
@@ -180,7 +199,6 @@ impl Socket for SimSocket {
         }
         connection.sending += count;
         core.note("send", self.conn, count, bytes.len());
-        if std::env::var_os("SIM_BYTES").is_some() { println!("   >> {} {:.240}", self.conn, bytes[..count].escape_ascii().to_string()); }
         core.sent(self.conn);
         let turn = core.turn_no();
         core.check.sent(self.conn, &bytes[..count], core.now, turn);
@@ -238,9 +256,16 @@ impl World {
         self.core.next_turn();
         let spent = self.core.rng.range(MICRO, 10 * MICRO);
         self.core.now += spent;
-        let deadline = timeout.map(|timeout| self.core.now.saturating_add(timeout.as_nanos() as u64));
+        let deadline =
+            timeout.map(|timeout| self.core.now.saturating_add(timeout.as_nanos() as u64));
         // A wait takes whole milliseconds, and a little longer than it was told to.
-        let deadline = deadline.map(|at| if timeout.is_some_and(|t| t.is_zero()) { at } else { at + self.core.rng.below(MILLI) });
+        let deadline = deadline.map(|at| {
+            if timeout.is_some_and(|t| t.is_zero()) {
+                at
+            } else {
+                at + self.core.rng.below(MILLI)
+            }
+        });
         self.poll_began(deadline);
         let mut until = deadline.unwrap_or(u64::MAX);
         let mut is_lingering = false;
@@ -248,7 +273,11 @@ impl World {
             if !is_lingering && self.has_news() {
                 is_lingering = true;
                 // A process that is not scheduled at once finds more events in one batch.
-                let late = if self.core.rng.chance(self.core.knobs.linger) { self.core.rng.below(200 * MICRO) } else { 0 };
+                let late = if self.core.rng.chance(self.core.knobs.linger) {
+                    self.core.rng.below(200 * MICRO)
+                } else {
+                    0
+                };
                 until = until.min(self.core.now + late);
             }
             match self.core.next_at() {
@@ -273,7 +302,9 @@ impl World {
 
     fn has_news(&self) -> bool {
         let core = &self.core;
-        !core.ready.is_empty() || (core.is_listener_ready && !core.backlog.is_empty()) || !core.signals.is_empty()
+        !core.ready.is_empty()
+            || (core.is_listener_ready && !core.backlog.is_empty())
+            || !core.signals.is_empty()
     }
 
     /// Tells what is new, in any order, with what the kernel may tell besides.
@@ -301,24 +332,44 @@ impl World {
         if core.is_listener_ready && !core.backlog.is_empty() {
             core.is_listener_ready = false;
             core.note("event: listener", core.backlog.len(), 0, 0);
-            events.push(Event { token: Token::new(Owner::Listener, 0, 0), ready: Ready::READABLE });
+            events.push(Event {
+                token: Token::new(Owner::Listener, 0, 0),
+                ready: Ready::READABLE,
+            });
         }
         if core.rng.chance(core.knobs.spurious) && !core.conns.is_empty() {
             let back = core.rng.below(core.conns.len().min(40) as u64) as usize;
             let conn = core.conns.len() - 1 - back;
             let connection = &core.conns[conn];
-            if let (Some(token), true, Stage::Open) = (connection.token, connection.is_held, connection.stage) {
+            if let (Some(token), true, Stage::Open) =
+                (connection.token, connection.is_held, connection.stage)
+            {
                 let ready = core.mask(conn).with(Ready::READABLE);
                 core.note("event: spurious", conn, bits(ready), 0);
-                events.insert(core.rng.below(events.len() as u64 + 1) as usize, Event { token, ready });
+                events.insert(
+                    core.rng.below(events.len() as u64 + 1) as usize,
+                    Event { token, ready },
+                );
             }
         }
         if core.rng.chance(core.knobs.stale) && !core.dead_tokens.is_empty() {
             let back = core.rng.below(core.dead_tokens.len().min(20) as u64) as usize;
             let token = core.dead_tokens[core.dead_tokens.len() - 1 - back];
-            let ready = Ready::READABLE.with(Ready::WRITABLE).with(Ready::PEER_CLOSED).with(Ready::HUNG_UP);
-            core.trace.note(core.now, "event: of the dead", token.slot() as u64, u64::from(token.generation()), 0);
-            events.insert(core.rng.below(events.len() as u64 + 1) as usize, Event { token, ready });
+            let ready = Ready::READABLE
+                .with(Ready::WRITABLE)
+                .with(Ready::PEER_CLOSED)
+                .with(Ready::HUNG_UP);
+            core.trace.note(
+                core.now,
+                "event: of the dead",
+                token.slot() as u64,
+                u64::from(token.generation()),
+                0,
+            );
+            events.insert(
+                core.rng.below(events.len() as u64 + 1) as usize,
+                Event { token, ready },
+            );
         }
     }
 
@@ -343,9 +394,14 @@ impl World {
 }
 
 fn bits(ready: Ready) -> usize {
-    [Ready::READABLE, Ready::WRITABLE, Ready::PEER_CLOSED, Ready::HUNG_UP]
-        .into_iter()
-        .enumerate()
-        .map(|(bit, one)| usize::from(ready.has(one)) << bit)
-        .sum()
+    [
+        Ready::READABLE,
+        Ready::WRITABLE,
+        Ready::PEER_CLOSED,
+        Ready::HUNG_UP,
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(bit, one)| usize::from(ready.has(one)) << bit)
+    .sum()
 }

@@ -76,7 +76,13 @@ pub fn write(core: &mut Core, tastes: &Tastes, stream: &mut Vec<u8>) -> Vec<Requ
     requests
 }
 
-fn write_one(core: &mut Core, tastes: &Tastes, stream: &mut Vec<u8>, is_old: bool, is_last: bool) -> Request {
+fn write_one(
+    core: &mut Core,
+    tastes: &Tastes,
+    stream: &mut Vec<u8>,
+    is_old: bool,
+    is_last: bool,
+) -> Request {
     let rng = &mut core.rng;
     let start = stream.len();
     let is_upload = rng.chance(tastes.uploads);
@@ -87,9 +93,15 @@ fn write_one(core: &mut Core, tastes: &Tastes, stream: &mut Vec<u8>, is_old: boo
     } else if upgrades {
         "GET"
     } else {
-        rng.pick(&["GET", "GET", "GET", "GET", "HEAD", "DELETE", "OPTIONS", "POST"])
+        rng.pick(&[
+            "GET", "GET", "GET", "GET", "HEAD", "DELETE", "OPTIONS", "POST",
+        ])
     };
-    let content = if is_upload { rng.size(tastes.content_max) } else { 0 };
+    let content = if is_upload {
+        rng.size(tastes.content_max)
+    } else {
+        0
+    };
     let is_chunked = is_upload && !is_old && rng.chance(400);
     let expects = is_upload && !is_old && content > 0 && rng.chance(tastes.expects);
     let id = core.check.ask(Exchange {
@@ -110,14 +122,25 @@ fn write_one(core: &mut Core, tastes: &Tastes, stream: &mut Vec<u8>, is_old: boo
     if is_malformed {
         malformed(core, id, stream);
         let end = stream.len();
-        return Request { id, start, head_end: end, end, expects: false, is_faulty: true };
+        return Request {
+            id,
+            start,
+            head_end: end,
+            end,
+            expects: false,
+            is_faulty: true,
+        };
     }
     let rng = &mut core.rng;
     if rng.chance(20) {
         stream.extend_from_slice(b"\r\n");
     }
     let version = if is_old { "HTTP/1.0" } else { "HTTP/1.1" };
-    let target = if rng.chance(50) { format!("http://sim/r/{id}") } else { format!("/r/{id}") };
+    let target = if rng.chance(50) {
+        format!("http://sim/r/{id}")
+    } else {
+        format!("/r/{id}")
+    };
     let mut head = format!("{method} {target} {version}\r\nHost: sim\r\nX-Sim-Id: {id}\r\n");
     if rng.chance(150) {
         let pad = rng.size(12_000) as usize;
@@ -155,7 +178,14 @@ fn write_one(core: &mut Core, tastes: &Tastes, stream: &mut Vec<u8>, is_old: boo
     } else {
         write_content(stream, request_key(id), 0, content as usize);
     }
-    Request { id, start, head_end, end: stream.len(), expects, is_faulty: false }
+    Request {
+        id,
+        start,
+        head_end,
+        end: stream.len(),
+        expects,
+        is_faulty: false,
+    }
 }
 
 /// What must never reach a server.
@@ -165,13 +195,22 @@ fn malformed(core: &mut Core, id: Id, stream: &mut Vec<u8>) {
         0 => format!("GET /r/{id}\r\n\r\n"),
         1 => format!("GET  /r/{id} HTTP/1.1\r\n{fields}\r\n"),
         2 => format!("GET /r/{id} HTTP/1.1\r\nX-Sim-Id: {id}\r\n\r\n"),
-        3 => format!("POST /r/{id} HTTP/1.1\r\n{fields}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        4 => format!("POST /r/{id} HTTP/1.1\r\n{fields}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
+        3 => format!(
+            "POST /r/{id} HTTP/1.1\r\n{fields}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
+        4 => format!(
+            "POST /r/{id} HTTP/1.1\r\n{fields}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"
+        ),
         5 => format!("GET /r/{id} HTTP/1.1\r\n{fields}A : b\r\n\r\n"),
         6 => format!("GET /r/{id} HTTP/1.1\n{fields}\n\n"),
         7 => format!("GET /r/{id} HTTP/2.0\r\n{fields}\r\n"),
-        8 => format!("GET /r/{id} HTTP/1.1\r\n{fields}X: {}\r\n\r\n", "a".repeat(20_000)),
-        9 => format!("POST /r/{id} HTTP/1.1\r\n{fields}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        8 => format!(
+            "GET /r/{id} HTTP/1.1\r\n{fields}X: {}\r\n\r\n",
+            "a".repeat(20_000)
+        ),
+        9 => format!(
+            "POST /r/{id} HTTP/1.1\r\n{fields}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+        ),
         10 => format!("CONNECT sim:80 HTTP/1.1\r\n{fields}\r\n"),
         _ => format!("GET /r/{id} HTTP/1.1\r\n{fields}X-Nul: a\0b\r\n\r\n"),
     };

@@ -37,7 +37,11 @@ pub fn run(seed: u64, is_loud: bool) -> Report {
     let panicked = outcome.err().map(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        format!("panic: {} {}", text.unwrap_or_default(), super::take_panic_place())
+        format!(
+            "panic: {} {}",
+            text.unwrap_or_default(),
+            super::take_panic_place()
+        )
     });
     let world = world.borrow();
     let core = &world.core;
@@ -61,9 +65,24 @@ struct Driver<'w> {
 fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
     let net = SimNet(Rc::clone(world));
     let proxy = Proxy::new(net, scenario.config(), scenario.clients_max, scenario.seed);
-    let mut driver = Driver { proxy, world, is_stopped: false };
+    let mut driver = Driver {
+        proxy,
+        world,
+        is_stopped: false,
+    };
     // Trouble.
     driver.turn_until(TROUBLE_MAX, |world, _| world.are_clients_done());
+    if world.borrow().is_stopping && !driver.is_over() {
+        let drain = scenario.timeouts.drain.as_nanos() as u64 + SECOND;
+        driver.turn_until(drain, |_, _| false);
+        if !driver.is_over() {
+            world
+                .borrow_mut()
+                .core
+                .check
+                .fail(|| "told to stop, it goes on".to_owned());
+        }
+    }
     if driver.is_over() {
         return driver.stopped(scenario);
     }
@@ -74,23 +93,26 @@ fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
         return driver.stopped(scenario);
     }
     // Servers are found well again.
+    world.borrow_mut().clear_servers();
     driver.turn_until(scenario.recovery(), |_, _| false);
     {
         let mut world = world.borrow_mut();
         let still = world.open_clients();
         if !still.is_empty() {
             let span = scenario.patience() / MILLI;
-            world.core.check.fail(|| format!("{span} ms after all faults, connections {still:?} are still open"));
+            world.core.check.fail(|| {
+                format!("{span} ms after all faults, connections {still:?} are still open")
+            });
         }
         // Whoever comes now is served.
         let fresh = world.clients.len();
         for index in fresh..fresh + 2 {
             let client = Client::fresh(index);
-            client.start(&mut world.core, 0);
+            client.start(&mut world.core, (index - fresh) as u64 * 5 * SECOND);
             world.clients.push(client);
         }
     }
-    driver.turn_until(10 * SECOND, |world, _| world.are_clients_done());
+    driver.turn_until(12 * SECOND, |world, _| world.are_clients_done());
     {
         let mut world = world.borrow_mut();
         let World { clients, core, .. } = &mut *world;
@@ -101,12 +123,27 @@ fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
     // An empty house: nothing is left but pooled links.
     driver.turn_until(10 * SECOND, |world, census| {
         let (pooled, busy) = world.core.check.links();
-        *census == Census { links: pooled, ..Census::default() } && busy == 0
+        *census
+            == Census {
+                links: pooled,
+                ..Census::default()
+            }
+            && busy == 0
     });
     let census = driver.proxy.census();
     let (pooled, busy) = world.borrow().core.check.links();
-    if census != (Census { links: pooled, ..Census::default() }) || busy > 0 {
-        world.borrow_mut().core.check.fail(|| format!("left in an empty house: {census:?}, {pooled} pooled, {busy} busy"));
+    if census
+        != (Census {
+            links: pooled,
+            ..Census::default()
+        })
+        || busy > 0
+    {
+        world
+            .borrow_mut()
+            .core
+            .check
+            .fail(|| format!("left in an empty house: {census:?}, {pooled} pooled, {busy} busy"));
     }
 }
 
@@ -128,13 +165,22 @@ impl Driver<'_> {
             match flow {
                 Ok(Flow::Continue) => {}
                 Ok(Flow::Stop) => self.is_stopped = true,
-                Err(error) => world.core.check.fail(|| format!("the turn failed: {error}")),
+                Err(error) => world
+                    .core
+                    .check
+                    .fail(|| format!("the turn failed: {error}")),
             }
             if world.core.turn_no() > TURNS_MAX {
-                world.core.check.fail(|| "more turns than any run needs".to_owned());
+                world
+                    .core
+                    .check
+                    .fail(|| "more turns than any run needs".to_owned());
             }
             let census = self.proxy.census();
-            if world.core.check.failure.is_some() || world.core.now >= until || is_enough(&mut world, &census) {
+            if world.core.check.failure.is_some()
+                || world.core.now >= until
+                || is_enough(&mut world, &census)
+            {
                 return;
             }
         }
@@ -148,7 +194,10 @@ impl Driver<'_> {
     fn stopped(self, scenario: &Scenario) {
         let mut world = self.world.borrow_mut();
         if self.is_stopped && scenario.stop_at.is_none() {
-            world.core.check.fail(|| "the process ended by itself".to_owned());
+            world
+                .core
+                .check
+                .fail(|| "the process ended by itself".to_owned());
         }
     }
 }

@@ -68,12 +68,20 @@ impl Scenario {
         let has_max = rng.chance(150);
         let servers = (0..count)
             .map(|index| ServerPlan {
-                address: if rng.chance(150) { Address::Unix(PathBuf::from(format!("/s/{index}"))) } else { tcp_address(index) },
+                address: if rng.chance(150) {
+                    Address::Unix(PathBuf::from(format!("/s/{index}")))
+                } else {
+                    tcp_address(index)
+                },
                 is_solid: is_calm || (has_solid && index == solid),
                 max: (has_max && rng.chance(700)).then(|| rng.range(1, 4) as u32),
             })
             .collect();
-        let faults = if has_server_faults { faults(rng) } else { Faults::default() };
+        let faults = if has_server_faults {
+            faults(rng)
+        } else {
+            Faults::default()
+        };
         let knobs = knobs(rng, has_connect_faults);
         let is_queue_short = rng.chance(150);
         let timeouts = Timeouts {
@@ -82,11 +90,23 @@ impl Scenario {
             client: Duration::from_millis(rng.range(2000, 8000)),
             idle: Duration::from_millis(rng.range(2000, 20_000)),
             tunnel: Duration::from_millis(rng.range(3000, 20_000)),
-            queue: if is_queue_short { Duration::from_millis(rng.range(20, 2000)) } else { Duration::from_secs(3000) },
+            queue: if is_queue_short {
+                Duration::from_millis(rng.range(20, 2000))
+            } else {
+                Duration::from_secs(3000)
+            },
             drain: Duration::from_millis(rng.range(500, 10_000)),
         };
         let check = CheckConfig {
-            mode: rng.pick(&[CheckMode::Report, CheckMode::Report, CheckMode::Report, CheckMode::Report, CheckMode::Http, CheckMode::Tcp, CheckMode::Off]),
+            mode: rng.pick(&[
+                CheckMode::Report,
+                CheckMode::Report,
+                CheckMode::Report,
+                CheckMode::Report,
+                CheckMode::Http,
+                CheckMode::Tcp,
+                CheckMode::Off,
+            ]),
             timeout: Duration::from_millis(rng.range(300, 9000)),
             every_requests: rng.pick(&[1, 5, 20, 1000]),
             every: Duration::from_millis(rng.range(200, 4000)),
@@ -106,17 +126,36 @@ impl Scenario {
             think_max: rng.pick(&[0, 100 * MICRO, 3 * MILLI, 100 * MILLI]),
             answer_max: rng.pick(&[100, 2000, 2000, 20_000, 20_000, 300_000]),
             knobs,
-            moods: if has_moods { rng.range(MILLI, SECOND) } else { 0 },
+            moods: if has_moods {
+                rng.range(MILLI, SECOND)
+            } else {
+                0
+            },
             jumps: if rng.chance(30) { 2 } else { 0 },
             stop_at: stop.then(|| rng.size(4 * SECOND)),
             stop_again: (stop && rng.chance(300)).then(|| rng.size(2 * SECOND)),
             parallel: rng.pick(&[1, 2, 3, 5, 8, 100, 1000]),
-            clients_max: if rng.chance(150) { rng.range(1, 8) as usize } else { 1000 },
-            policy: rng.pick(&[Policy::BestGuess, Policy::BestGuess, Policy::LeastLoad, Policy::RoundRobin, Policy::LeastConn, Policy::Random]),
+            clients_max: if rng.chance(150) {
+                rng.range(1, 8) as usize
+            } else {
+                1000
+            },
+            policy: rng.pick(&[
+                Policy::BestGuess,
+                Policy::BestGuess,
+                Policy::LeastLoad,
+                Policy::RoundRobin,
+                Policy::LeastConn,
+                Policy::Random,
+            ]),
             timeouts,
             check,
             down_status: rng.pick(&[500, 503]),
-            naughty: if has_client_faults { rng.range(1, 10) } else { 0 },
+            naughty: if has_client_faults {
+                rng.range(1, 10)
+            } else {
+                0
+            },
             tastes: tastes(rng),
             is_queue_short,
         }
@@ -136,7 +175,10 @@ impl Scenario {
         let servers = self
             .servers
             .iter()
-            .map(|server| ServerConfig { max: server.max, ..ServerConfig::new(server.address.clone()) })
+            .map(|server| ServerConfig {
+                max: server.max,
+                ..ServerConfig::new(server.address.clone())
+            })
             .collect();
         Config {
             parallel: self.parallel,
@@ -154,8 +196,10 @@ impl Scenario {
             parallel: self.parallel,
             down_status: self.down_status,
             // A check that is not waited for makes any server invalid.
-            has_solid: self.servers.iter().any(|server| server.is_solid) && self.check.timeout.as_secs() >= 3,
-            is_calm: self.servers.iter().all(|server| server.is_solid) && self.knobs.descriptors > 10_000,
+            has_solid: self.servers.iter().any(|server| server.is_solid)
+                && self.check.timeout.as_secs() >= 3,
+            is_calm: self.servers.iter().all(|server| server.is_solid)
+                && self.knobs.descriptors > 10_000,
             is_queue_short: self.is_queue_short,
             lacks_descriptors: self.knobs.descriptors < 10_000,
             server_max: self.servers.iter().map(|server| server.max).collect(),
@@ -173,14 +217,29 @@ impl Scenario {
     /// Longer than anything may go on without a byte moving.
     pub fn patience(&self) -> u64 {
         let timeouts = &self.timeouts;
-        let queue = if self.is_queue_short { timeouts.queue } else { Duration::from_secs(60) };
-        let all = timeouts.connect * 8 + timeouts.response + timeouts.client * 2 + timeouts.idle + timeouts.tunnel + queue;
+        let queue = if self.is_queue_short {
+            timeouts.queue
+        } else {
+            Duration::from_secs(60)
+        };
+        let all = timeouts.connect * 8
+            + timeouts.response
+            + timeouts.client * 2
+            + timeouts.idle
+            + timeouts.tunnel
+            + queue;
         all.as_nanos() as u64 + 20 * SECOND
     }
 }
 
 fn faults(rng: &mut Rng) -> Faults {
-    let mut some = |most: u64| if rng.chance(300) { rng.range(10, most) } else { 0 };
+    let mut some = |most: u64| {
+        if rng.chance(300) {
+            rng.range(10, most)
+        } else {
+            0
+        }
+    };
     Faults {
         early: some(300),
         cut: some(200),
@@ -195,9 +254,17 @@ fn faults(rng: &mut Rng) -> Faults {
 
 fn knobs(rng: &mut Rng, has_connect_faults: bool) -> Knobs {
     let mut some = |most: u64| if rng.chance(500) { rng.size(most) } else { 0 };
-    let (spurious, stale, shuffle, linger, race) = (some(300), some(300), some(1000), some(1000), some(300));
-    let (partial, interrupted, reset_discards, abort_shows) = (some(600), some(50), some(1000), some(1000));
-    let mut fails = |most: u64| if has_connect_faults { rng.size(most) } else { 0 };
+    let (spurious, stale, shuffle, linger, race) =
+        (some(300), some(300), some(1000), some(1000), some(300));
+    let (partial, interrupted, reset_discards, abort_shows) =
+        (some(600), some(50), some(1000), some(1000));
+    let mut fails = |most: u64| {
+        if has_connect_faults {
+            rng.size(most)
+        } else {
+            0
+        }
+    };
     let (connect_hangs, connect_fails, connect_resets) = (fails(300), fails(500), fails(300));
     let segments = [1, 7, 200, 1460, 1460, 16_384, 65_536, 1 << 20];
     let buffers = [100, 2000, 16_384, 65_536, 300_000];
@@ -220,7 +287,11 @@ fn knobs(rng: &mut Rng, has_connect_faults: bool) -> Knobs {
         segments: draw(rng, &segments),
         receive_buffers: draw(rng, &buffers),
         send_buffers: draw(rng, &buffers),
-        descriptors: if rng.chance(100) { rng.range(6, 40) as usize } else { usize::MAX },
+        descriptors: if rng.chance(100) {
+            rng.range(6, 40) as usize
+        } else {
+            usize::MAX
+        },
         connect_hangs,
         connect_fails,
         connect_resets,
@@ -228,14 +299,24 @@ fn knobs(rng: &mut Rng, has_connect_faults: bool) -> Knobs {
 }
 
 fn tastes(rng: &mut Rng) -> Tastes {
-    let mut some = |most: u64| if rng.chance(400) { rng.range(most / 10, most) } else { 0 };
+    let mut some = |most: u64| {
+        if rng.chance(400) {
+            rng.range(most / 10, most)
+        } else {
+            0
+        }
+    };
     let (pipelines, olds, expects, upgrades) = (some(1000), some(400), some(1000), some(400));
     let (half_closes, stays, slow_readers) = (some(400), some(300), some(500));
     let (malformed, leaves) = (some(300), some(600));
     Tastes {
         requests_max: rng.pick(&[1, 3, 8, 8, 40]),
         content_max: rng.pick(&[0, 100, 5000, 5000, 100_000, 400_000]),
-        pieces: vec![rng.pick(&[1, 50, 1000]), rng.pick(&[100, 20_000, 1 << 20]), 1 << 20],
+        pieces: vec![
+            rng.pick(&[1, 50, 1000]),
+            rng.pick(&[100, 20_000, 1 << 20]),
+            1 << 20,
+        ],
         pause_max: rng.pick(&[0, MILLI, 200 * MILLI]),
         pipelines,
         uploads: rng.pick(&[0, 200, 500]),
@@ -260,7 +341,10 @@ impl fmt::Display for Scenario {
             self.conns_each,
             self.naughty,
             self.servers.len(),
-            self.servers.iter().map(|server| server.max.unwrap_or(0)).collect::<Vec<_>>(),
+            self.servers
+                .iter()
+                .map(|server| server.max.unwrap_or(0))
+                .collect::<Vec<_>>(),
             self.parallel,
             self.policy,
             self.check.mode,

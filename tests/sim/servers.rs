@@ -122,7 +122,14 @@ const IDLE: u32 = 3;
 const RESET: u32 = 4;
 
 impl Server {
-    pub fn new(index: usize, faults: Faults, is_solid: bool, is_reached_badly: bool, think_max: u64, content_max: u64) -> Server {
+    pub fn new(
+        index: usize,
+        faults: Faults,
+        is_solid: bool,
+        is_reached_badly: bool,
+        think_max: u64,
+        content_max: u64,
+    ) -> Server {
         Server {
             index,
             faults,
@@ -142,7 +149,11 @@ impl Server {
         let after = core.rng.below(core.knobs.latency_max + 1);
         match self.mood {
             Mood::Refusing => {
-                return if core.rng.chance(500) { Fate::RefusedAtOnce } else { Fate::Refused(after) };
+                return if core.rng.chance(500) {
+                    Fate::RefusedAtOnce
+                } else {
+                    Fate::Refused(after)
+                };
             }
             Mood::Hanging if core.rng.chance(500) => return Fate::Hangs,
             Mood::Hanging | Mood::Up => {}
@@ -153,20 +164,37 @@ impl Server {
                 return Fate::Hangs;
             }
             if core.rng.chance(knobs.connect_fails) {
-                return if core.rng.chance(300) { Fate::RefusedAtOnce } else { Fate::Refused(after) };
+                return if core.rng.chance(300) {
+                    Fate::RefusedAtOnce
+                } else {
+                    Fate::Refused(after)
+                };
             }
             if core.rng.chance(knobs.connect_resets) {
                 return Fate::ResetSoon(after);
             }
         }
-        if core.rng.chance(200) { Fate::StandsAtOnce } else { Fate::Stands(after) }
+        if core.rng.chance(200) {
+            Fate::StandsAtOnce
+        } else {
+            Fate::Stands(after)
+        }
     }
 
     /// Makes the balancer's connection as fate will have it.
-    pub fn note_connect(&mut self, core: &mut Core, fate: Fate, is_unix: bool) -> io::Result<ConnId> {
+    pub fn note_connect(
+        &mut self,
+        core: &mut Core,
+        fate: Fate,
+        is_unix: bool,
+    ) -> io::Result<ConnId> {
         core.note("connect", self.index, core.conns.len(), fate_number(fate));
         if fate == Fate::RefusedAtOnce {
-            let kind = if is_unix && core.rng.chance(300) { io::ErrorKind::NotFound } else { io::ErrorKind::ConnectionRefused };
+            let kind = if is_unix && core.rng.chance(300) {
+                io::ErrorKind::NotFound
+            } else {
+                io::ErrorKind::ConnectionRefused
+            };
             return Err(kind.into());
         }
         let conn = core.open(Peer::Server(self.index));
@@ -193,14 +221,19 @@ impl Server {
     pub fn notice(&mut self, core: &mut Core, conn: ConnId, notice: Notice) {
         match notice {
             Notice::Connected => {
-                let serving = Serving { is_hung: self.mood == Mood::Hanging, ..Serving::default() };
+                let serving = Serving {
+                    is_hung: self.mood == Mood::Hanging,
+                    ..Serving::default()
+                };
                 if serving.is_hung {
                     core.check.server_errs(conn, true);
                 }
                 self.conns.insert(conn, serving);
             }
             Notice::Arrived(count) => {
-                let Some(serving) = self.conns.get_mut(&conn) else { return };
+                let Some(serving) = self.conns.get_mut(&conn) else {
+                    return;
+                };
                 serving.got += count;
                 if !serving.is_hung {
                     self.look(core, conn);
@@ -214,7 +247,9 @@ impl Server {
     }
 
     pub fn due(&mut self, core: &mut Core, conn: ConnId, tag: u32) {
-        let Some(serving) = self.conns.get(&conn) else { return };
+        let Some(serving) = self.conns.get(&conn) else {
+            return;
+        };
         if serving.is_hung {
             return;
         }
@@ -226,6 +261,19 @@ impl Server {
             }
             RESET => self.go(core, conn, false, Ending::Reset),
             _ => {}
+        }
+    }
+
+    /// Connections that it had forgotten are reset.
+    pub fn clear(&mut self, core: &mut Core) {
+        let hung: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, serving)| serving.is_hung)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in hung {
+            self.go(core, conn, true, Ending::Reset);
         }
     }
 
@@ -254,10 +302,22 @@ impl Server {
 
     /// Leaves a connection, in the middle of whatever there is.
     fn go(&mut self, core: &mut Core, conn: ConnId, late: bool, ending: Ending) {
-        let begun = self.conns.get(&conn).is_some_and(|serving| !serving.pieces.is_empty());
+        let begun = self
+            .conns
+            .get(&conn)
+            .is_some_and(|serving| !serving.pieces.is_empty());
         // Bytes of a response may be on their way, to be lost with the reset.
-        let is_under_way = core.check.link(conn).is_some_and(|tap| tap.received < self.conns.get(&conn).map_or(0, |serving| serving.written));
-        core.check.server_errs(conn, late || begun || is_under_way);
+        let is_under_way = core.check.link(conn).is_some_and(|tap| {
+            tap.received < self.conns.get(&conn).map_or(0, |serving| serving.written)
+        });
+        // So may an interim response have gone before.
+        let written = self.conns.get(&conn).map_or(0, |serving| serving.written);
+        let has_begun = core
+            .check
+            .link(conn)
+            .is_some_and(|tap| written > tap.response_ends.last().copied().unwrap_or(0));
+        core.check
+            .server_errs(conn, late || begun || is_under_way || has_begun);
         core.note("server leaves", self.index, conn, ending as usize);
         self.conns.remove(&conn);
         match ending {
@@ -271,23 +331,51 @@ impl Server {
     /// Looks at what has arrived.
     fn look(&mut self, core: &mut Core, conn: ConnId) {
         let think = core.rng.below(self.think_max + 1);
-        let Some(serving) = self.conns.get_mut(&conn) else { return };
-        let Some(tap) = core.check.link(conn) else { return };
+        let Some(serving) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let Some(tap) = core.check.link(conn) else {
+            return;
+        };
         if serving.plan.is_none() {
-            let Some(asked) = tap.asked.get(serving.seen).filter(|asked| asked.head_end <= serving.got) else { return };
+            let Some(asked) = tap
+                .asked
+                .get(serving.seen)
+                .filter(|asked| asked.head_end <= serving.got)
+            else {
+                return;
+            };
             let asked = asked.clone();
             serving.seen += 1;
             let has_content = asked.end > asked.head_end;
             let kind = choose(core, &self.faults, has_content);
             core.note("server sees", self.index, asked.id, kind as usize);
-            serving.plan = Some(Plan { id: asked.id, is_head: asked.is_head, is_upgrade: asked.is_upgrade, kind, is_due: false });
-            if has_content && core.check.exchanges[asked.id].expects && core.rng.chance(800) && kind == Kind::Good {
+            serving.plan = Some(Plan {
+                id: asked.id,
+                is_head: asked.is_head,
+                is_upgrade: asked.is_upgrade,
+                kind,
+                is_due: false,
+            });
+            if has_content
+                && core.check.exchanges[asked.id].expects
+                && core.rng.chance(800)
+                && kind == Kind::Good
+            {
                 serving.written += 25;
                 core.peer_send(conn, b"HTTP/1.1 100 Continue\r\n\r\n");
             }
         }
-        let Some(plan) = &mut serving.plan else { return };
-        let Some(asked) = core.check.link(conn).and_then(|tap| tap.asked.get(serving.seen - 1)) else { return };
+        let Some(plan) = &mut serving.plan else {
+            return;
+        };
+        let Some(asked) = core
+            .check
+            .link(conn)
+            .and_then(|tap| tap.asked.get(serving.seen - 1))
+        else {
+            return;
+        };
         let is_whole = asked.end <= serving.got;
         let is_impatient = matches!(plan.kind, Kind::Soon | Kind::Hasty | Kind::Early);
         if (is_whole || is_impatient) && !plan.is_due {
@@ -297,7 +385,9 @@ impl Server {
     }
 
     fn respond(&mut self, core: &mut Core, conn: ConnId) {
-        let Some(serving) = self.conns.get_mut(&conn) else { return };
+        let Some(serving) = self.conns.get_mut(&conn) else {
+            return;
+        };
         let Some(plan) = serving.plan else { return };
         match plan.kind {
             Kind::Hang => {
@@ -317,15 +407,26 @@ impl Server {
         self.load += 1;
         let form = loop {
             let is_hasty = plan.kind == Kind::Hasty;
-            let form = Form::choose(core, plan.id, plan.is_head, plan.is_upgrade, self.content_max, is_hasty);
+            let form = Form::choose(
+                core,
+                plan.id,
+                plan.is_head,
+                plan.is_upgrade,
+                self.content_max,
+                is_hasty,
+            );
             // Closing before the request is read would reset the connection.
             if plan.kind != Kind::Soon || !form.closes {
                 break form;
             }
         };
-        let answer = core.check.answer(form.answer());
+        let answer = core.check.answer(form.answer(conn));
         let mut bytes = answers::write(core, &form, answer, plan.id);
-        let mut ending = if form.closes { Ending::Close } else { Ending::Keep };
+        let mut ending = if form.closes {
+            Ending::Close
+        } else {
+            Ending::Keep
+        };
         let start = serving.written;
         let mut is_good = true;
         match plan.kind {
@@ -336,6 +437,10 @@ impl Server {
             }
             Kind::Broken => {
                 bytes = answers::broken(core, plan.id, plan.is_upgrade);
+                // Some of it passes for a response, to HEAD for one.
+                if let Some(tap) = core.check.link(conn) {
+                    tap.is_confused = true;
+                }
                 ending = Ending::Close;
                 is_good = false;
             }
@@ -358,7 +463,9 @@ impl Server {
             core.check.server_errs(conn, true);
         }
         if plan.kind == Kind::Extra && !form.closes && !form.switches {
-            bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\nX-Sim-Foreign: 1\r\nContent-Length: 5\r\n\r\nextra");
+            bytes.extend_from_slice(
+                b"HTTP/1.1 200 OK\r\nX-Sim-Foreign: 1\r\nContent-Length: 5\r\n\r\nextra",
+            );
             if let Some(tap) = core.check.link(conn) {
                 tap.is_tainted = true;
             }
@@ -377,7 +484,9 @@ impl Server {
             (self.errors, self.load) = (0, 0);
         }
         self.errors += u64::from(core.rng.chance(50));
-        let Some(serving) = self.conns.get_mut(&conn) else { return };
+        let Some(serving) = self.conns.get_mut(&conn) else {
+            return;
+        };
         if is_sick && core.rng.chance(300) {
             serving.is_hung = true;
             return;
@@ -395,7 +504,9 @@ impl Server {
 
     /// Writes the next piece of a response, and does what comes behind the last.
     fn write_piece(&mut self, core: &mut Core, conn: ConnId) {
-        let Some(serving) = self.conns.get_mut(&conn) else { return };
+        let Some(serving) = self.conns.get_mut(&conn) else {
+            return;
+        };
         if !serving.pieces.is_empty() {
             let (_, bytes) = serving.pieces.remove(0);
             serving.written += bytes.len() as u64;
@@ -435,7 +546,9 @@ impl Server {
     }
 
     fn balancer_ended(&mut self, core: &mut Core, conn: ConnId) {
-        let Some(serving) = self.conns.get_mut(&conn) else { return };
+        let Some(serving) = self.conns.get_mut(&conn) else {
+            return;
+        };
         match &mut serving.tunnel {
             // The rest of the tunnel's content comes first.
             Some(tunnel) => {
@@ -477,7 +590,11 @@ fn cut(core: &mut Core, bytes: Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut pieces = Vec::new();
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
-        let here = if pieces.len() == 4 { rest.len() } else { 1 + core.rng.size(rest.len() as u64 - 1) as usize };
+        let here = if pieces.len() == 4 {
+            rest.len()
+        } else {
+            1 + core.rng.size(rest.len() as u64 - 1) as usize
+        };
         let (piece, behind) = rest.split_at(here);
         let pause = core.rng.size(20 * MILLI).max(MICRO);
         pieces.push((pause, piece.to_vec()));

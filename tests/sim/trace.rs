@@ -25,14 +25,25 @@ pub struct Trace {
 
 impl Trace {
     pub fn new(is_loud: bool) -> Trace {
-        Trace { last: VecDeque::with_capacity(KEPT + 1), hash: 0xcbf2_9ce4_8422_2325, count: 0, is_loud }
+        Trace {
+            last: VecDeque::with_capacity(KEPT + 1),
+            hash: 0xcbf2_9ce4_8422_2325,
+            count: 0,
+            is_loud,
+        }
     }
 
     /// Adds what happened at `at` nanoseconds, with up to three numbers that say to whom.
     pub fn note(&mut self, at: u64, what: &'static str, a: u64, b: u64, c: u64) {
-        let entry = Entry { at, what, values: [a, b, c] };
+        let entry = Entry {
+            at,
+            what,
+            values: [a, b, c],
+        };
         for word in [at, what.len() as u64, a, b, c] {
-            self.hash = (self.hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29);
+            self.hash = (self.hash ^ word)
+                .wrapping_mul(0x0100_0000_01b3)
+                .rotate_left(29);
         }
         self.count += 1;
         if self.is_loud {
@@ -65,5 +76,9 @@ impl Trace {
 
 fn line(entry: &Entry) -> String {
     let [a, b, c] = entry.values;
-    format!("  {:>14.6} {:<28} {a} {b} {c}", entry.at as f64 / 1e9, entry.what)
+    format!(
+        "  {:>14.6} {:<28} {a} {b} {c}",
+        entry.at as f64 / 1e9,
+        entry.what
+    )
 }

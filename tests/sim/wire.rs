@@ -57,7 +57,9 @@ impl Head {
         let fields = lines
             .map(|line| {
                 let (name, value) = line.split_once(": ").or_else(|| line.split_once(":"))?;
-                let is_plain = !name.is_empty() && !name.contains([' ', '\r', '\n']) && !value.contains(['\r', '\n']);
+                let is_plain = !name.is_empty()
+                    && !name.contains([' ', '\r', '\n'])
+                    && !value.contains(['\r', '\n']);
                 is_plain.then(|| (name.to_ascii_lowercase(), value.to_owned()))
             })
             .collect::<Option<Vec<_>>>()?;
@@ -128,7 +130,10 @@ pub struct Reader {
 
 impl Default for Reader {
     fn default() -> Reader {
-        Reader { state: State::Head, head: Vec::new() }
+        Reader {
+            state: State::Head,
+            head: Vec::new(),
+        }
     }
 }
 
@@ -173,13 +178,21 @@ impl Reader {
                 State::Length(left) => {
                     let data = take(input, left);
                     let left = left - data.len() as u64;
-                    self.state = if left == 0 { State::Over } else { State::Length(left) };
+                    self.state = if left == 0 {
+                        State::Over
+                    } else {
+                        State::Length(left)
+                    };
                     return Some(Item::Data(data));
                 }
                 State::Chunk(left) => {
                     let data = take(input, left);
                     let left = left - data.len() as u64;
-                    self.state = if left == 0 { State::ChunkEnd(0) } else { State::Chunk(left) };
+                    self.state = if left == 0 {
+                        State::ChunkEnd(0)
+                    } else {
+                        State::Chunk(left)
+                    };
                     return Some(Item::Data(data));
                 }
                 State::Endless => return Some(Item::Data(take(input, u64::MAX))),
@@ -224,7 +237,9 @@ impl Reader {
     /// Takes one byte of chunk framing; false: it is wrong.
     fn frame(&mut self, byte: u8) -> bool {
         self.state = match (&self.state, byte) {
-            (State::Size(size, digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if *digits < 16 => {
+            (State::Size(size, digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
+                if *digits < 16 =>
+            {
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
                 State::Size(size << 4 | u64::from(digit), digits + 1)
             }

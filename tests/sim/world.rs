@@ -22,6 +22,8 @@ pub struct World {
     pub clients: Vec<Client>,
     pub servers: Vec<Server>,
     scenario: Scenario,
+    /// Whether the process was told to stop.
+    pub is_stopping: bool,
     /// Whether things may still go wrong.
     pub is_faulty: bool,
     is_interrupted: bool,
@@ -40,7 +42,13 @@ impl World {
         let check = Checker::new(scenario.rules());
         let mut core = Core::new(rng, scenario.knobs.clone(), check, is_loud);
         let clients: Vec<Client> = (0..scenario.clients)
-            .map(|index| Client::new(index, scenario.tastes(index, &mut core.rng), scenario.conns_each))
+            .map(|index| {
+                Client::new(
+                    index,
+                    scenario.tastes(index, &mut core.rng),
+                    scenario.conns_each,
+                )
+            })
             .collect();
         for client in &clients {
             let after = core.rng.below(scenario.arrival_span + 1);
@@ -51,8 +59,19 @@ impl World {
             .iter()
             .enumerate()
             .map(|(index, plan)| {
-                let faults = if plan.is_solid { Faults::default() } else { scenario.faults };
-                Server::new(index, faults, plan.is_solid, !plan.is_solid, scenario.think_max, scenario.answer_max)
+                let faults = if plan.is_solid {
+                    Faults::default()
+                } else {
+                    scenario.faults
+                };
+                Server::new(
+                    index,
+                    faults,
+                    plan.is_solid,
+                    !plan.is_solid,
+                    scenario.think_max,
+                    scenario.answer_max,
+                )
             })
             .collect();
         if scenario.moods > 0 {
@@ -69,6 +88,7 @@ impl World {
             clients,
             servers,
             scenario: scenario.clone(),
+            is_stopping: false,
             is_faulty: true,
             is_interrupted: false,
             idle_polls: 0,
@@ -106,6 +126,7 @@ impl World {
             Due::World(STOP) => {
                 core.note("signal: stop", 0, 0, 0);
                 core.check.is_amnesty = true;
+                self.is_stopping = true;
                 core.signals.push_back(Signal::Stop);
             }
             Due::World(_) => self.is_interrupted = true,
@@ -141,7 +162,10 @@ impl World {
         let server = &mut self.servers[index];
         if !server.is_solid {
             let mood = match server.mood {
-                Mood::Up => self.core.rng.pick(&[Mood::Refusing, Mood::Refusing, Mood::Hanging]),
+                Mood::Up => self
+                    .core
+                    .rng
+                    .pick(&[Mood::Refusing, Mood::Refusing, Mood::Hanging]),
                 Mood::Refusing | Mood::Hanging => Mood::Up,
             };
             server.turn_to(&mut self.core, mood);
@@ -156,8 +180,13 @@ impl World {
         let core = &mut self.core;
         core.note("calm", 0, 0, 0);
         let knobs = &mut core.knobs;
-        (knobs.connect_hangs, knobs.connect_fails, knobs.connect_resets) = (0, 0, 0);
+        (
+            knobs.connect_hangs,
+            knobs.connect_fails,
+            knobs.connect_resets,
+        ) = (0, 0, 0);
         knobs.descriptors = usize::MAX;
+        core.widen();
         for server in &mut self.servers {
             server.faults = Faults::default();
             if server.mood != Mood::Up {
@@ -167,6 +196,13 @@ impl World {
         for client in &mut self.clients {
             client.calm();
             client.make_last();
+        }
+    }
+
+    /// Resets the connections that servers will never answer on.
+    pub fn clear_servers(&mut self) {
+        for server in &mut self.servers {
+            server.clear(&mut self.core);
         }
     }
 
@@ -187,10 +223,14 @@ impl World {
         self.last_events = count;
         self.idle_polls = if is_idle { self.idle_polls + 1 } else { 0 };
         if self.idle_polls > IDLE_POLLS_MAX {
-            self.core.check.fail(|| "the loop turns without anything to do".to_owned());
+            self.core
+                .check
+                .fail(|| "the loop turns without anything to do".to_owned());
         }
         if deadline.is_none() && self.core.next_at().is_none() {
-            self.core.check.fail(|| "the loop sleeps for ever".to_owned());
+            self.core
+                .check
+                .fail(|| "the loop sleeps for ever".to_owned());
         }
     }
 
@@ -198,14 +238,19 @@ impl World {
     pub fn jump(&mut self) {
         if self.is_faulty && self.core.rng.chance(self.scenario.jumps) {
             let span = self.core.rng.size(40 * SECOND);
-            self.core.note("clock jumps", span as usize / 1_000_000, 0, 0);
+            self.core
+                .note("clock jumps", span as usize / 1_000_000, 0, 0);
             self.core.check.is_amnesty = true;
             self.core.now += span;
         }
     }
 
     pub fn server_at(&self, address: &Address) -> usize {
-        self.scenario.servers.iter().position(|server| server.address == *address).unwrap_or(0)
+        self.scenario
+            .servers
+            .iter()
+            .position(|server| server.address == *address)
+            .unwrap_or(0)
     }
 
     /// Whether all clients have come to their end.
