@@ -13,6 +13,7 @@ use crate::deadline::Alarm;
 use crate::exchange::{Exchange, RequestState, Waiting};
 use crate::http::head::{self, Refusal};
 use crate::http::rewrite::{self, Forwarding};
+use crate::mutant::{self, Mutant};
 use crate::net::{Socket, Time};
 
 /// What one receive takes at most while a head is awaited, in bytes.
@@ -219,14 +220,19 @@ impl Task {
         self.link = Some(link);
         self.dispatched = tools.now;
         self.has_moved = true;
-        self.sent = 0;
+        if !mutant::is(Mutant::CursorKeptForRetry) {
+            self.sent = 0;
+        }
         self.exchange.go_again();
         tools.pool.give_from(&mut self.heard);
     }
 
     /// The next request of the same client: what it has sent already stays.
     pub fn renew(&mut self, tools: &mut Tools) {
-        let inbound = self.inbound.take();
+        let mut inbound = self.inbound.take();
+        if mutant::is(Mutant::PipelinedRequestDropped) {
+            tools.pool.give_from(&mut inbound);
+        }
         self.release(&mut tools.pool);
         *self = Task {
             inbound,

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::mutant::{self, Mutant};
 use crate::net::{Event, Net, Ready, Socket, Token};
 
 /// One non-blocking connection.
@@ -115,7 +116,9 @@ impl<S: Socket> Conn<S> {
                 }
                 Ok(count) => {
                     // Behind a short read the socket is empty, unless the end is to be read yet.
-                    if count < room.len() && !self.ready.has(Ready::PEER_CLOSED) {
+                    if count < room.len() && !self.ready.has(Ready::PEER_CLOSED)
+                        || mutant::is(Mutant::ReadinessLostBehindAnyRead)
+                    {
                         self.ready.remove(Ready::READABLE);
                     }
                     return Filled::Some(count);

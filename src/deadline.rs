@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::mutant::{self, Mutant};
 use crate::net::{Time, Token};
 
 /// The heap of all moments at which some owner's deadline has to be looked at.
@@ -73,7 +74,7 @@ impl Alarm {
         }
         self.armed = Time::NEVER;
         if self.due > at {
-            if self.due != Time::NEVER {
+            if self.due != Time::NEVER && !mutant::is(Mutant::DeadlineNotRearmed) {
                 self.set(self.due, token, deadlines);
             }
             return Rang::Early;

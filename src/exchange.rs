@@ -5,6 +5,7 @@
 //! event and is compared with a committed snapshot.
 
 use crate::http::body::{Framing, Keep, Meter, Reframing};
+use crate::mutant::{self, Mutant};
 use crate::http::head::{Method, Refusal, Request, Response, Version};
 
 /// Interim responses that one exchange may bring.
@@ -206,7 +207,7 @@ impl Exchange {
             };
             return Ok(Heard::Switch);
         }
-        if response.status < 200 {
+        if response.status < 200 && !mutant::is(Mutant::InterimTakenForFinal) {
             self.interims = self.interims.saturating_add(1);
             return if self.interims > INTERIMS_MAX {
                 Err(Refusal::Interim)
@@ -277,7 +278,9 @@ impl Exchange {
     pub fn may_go_again(&self) -> bool {
         self.is_unanswered()
             && self.is_whole
-            && (!self.is_sent || self.method != Method::Other)
+            && (!self.is_sent
+                || self.method != Method::Other
+                || mutant::is(Mutant::PostSentTwice))
             && self.interims == 0
     }
 
@@ -293,6 +296,7 @@ impl Exchange {
             ResponseState::Awaited if self.may_go_again() => Loss::Again,
             ResponseState::Awaited => Loss::Reply,
             ResponseState::Content(meter) if in_order && meter.ends_with_stream() => Loss::End,
+            ResponseState::Content(_) if mutant::is(Mutant::ShortContentTakenForWhole) => Loss::End,
             ResponseState::Content(_) => Loss::Cut,
             ResponseState::Complete | ResponseState::Tunnel { .. } => Loss::End,
         }
@@ -315,9 +319,10 @@ impl Exchange {
     /// either would be taken for part of the next exchange.
     pub fn ending(&self, rest: bool) -> Ending {
         let is_whole_here = self.is_read();
+        let is_early = !is_whole_here && !mutant::is(Mutant::LinkKeptBehindEarlyResponse);
         let complete = matches!(self.response, ResponseState::Complete);
         Ending {
-            keep_link: complete && self.keep_link && is_whole_here && !rest,
+            keep_link: complete && self.keep_link && !is_early && !rest,
             client: match (is_whole_here, self.keep_client) {
                 (true, true) if complete => After::Next,
                 (true, _) => After::Close,

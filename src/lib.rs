@@ -12,6 +12,7 @@
 //! | [`http`] | pure RFC 9112: judge heads, meter content, rewrite, reply |
 //! | [`net`] | the seam: sockets, time and signals as traits; [`net::mio`] is the real network |
 //! | [`buffer`], [`deadline`], [`config`] | blocks of memory, a lazy heap of deadlines, plain values |
+//! | [`mutant`] | bugs to be put in on purpose, for the simulator to find |
 //!
 //! # One request's life
 //!
@@ -40,6 +41,7 @@ pub mod health;
 pub mod http;
 pub mod link;
 pub mod logging;
+pub mod mutant;
 pub mod net;
 pub mod origin;
 pub mod pair;

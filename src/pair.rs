@@ -14,6 +14,7 @@ use crate::http::body::Reframing;
 use crate::http::head::{self, Refusal, Version};
 use crate::http::rewrite::{self, Answering};
 use crate::link::Link;
+use crate::mutant::{self, Mutant};
 use crate::net::Socket;
 
 /// Bytes that a pair may move in one turn before others have theirs.
@@ -45,7 +46,8 @@ pub fn pump<S: Socket>(
 ) -> Next {
     let mut budget = TURN_BYTES;
     let is_tunnel = matches!(task.exchange.response, ResponseState::Tunnel { .. });
-    if client.conn.is_hung_up() && !is_tunnel {
+    let has_ended = mutant::is(Mutant::EndTakenForAbort) && client.conn.is_peer_closed();
+    if (client.conn.is_hung_up() || has_ended) && !is_tunnel {
         return Next::Failed(Fault::ClientGone);
     }
     loop {
@@ -216,7 +218,9 @@ fn send_response<S: Socket>(
                 let in_order = ended == Filled::End && link.broken.is_none();
                 if task.exchange.lost(in_order) == Loss::End {
                     task.exchange.response = ResponseState::Complete;
-                    if task.exchange.reframing() == Reframing::Chunk {
+                    if task.exchange.reframing() == Reframing::Chunk
+                        && !mutant::is(Mutant::LastChunkForgotten)
+                    {
                         send(
                             &mut client.conn,
                             LAST_CHUNK,
@@ -507,7 +511,10 @@ fn tunnel<S: Socket>(
         };
         task.has_moved |= moved > 0;
         left = left.saturating_sub(moved);
-        if (up, down) == (Half::Shut, Half::Shut) {
+        let is_one_shut = up == Half::Shut || down == Half::Shut;
+        if (up, down) == (Half::Shut, Half::Shut)
+            || is_one_shut && mutant::is(Mutant::TunnelEndsWithOneSide)
+        {
             task.exchange.response = ResponseState::Complete;
             task.exchange.forbid_next();
             return Next::Finished;
@@ -572,7 +579,7 @@ fn send<S: Socket>(
 /// Keeps what of `bytes` is behind the first `count`.
 fn hold(held: &mut Option<Block>, bytes: &[u8], count: usize, pool: &mut Pool) {
     let rest = bytes.get(count..).unwrap_or_default();
-    if !rest.is_empty() {
+    if !rest.is_empty() && !mutant::is(Mutant::RestNotHeld) {
         // Never more than one receive took and a head, and `held` was empty.
         let fitted = pool.append(held, rest);
         debug_assert!(fitted);

@@ -12,6 +12,7 @@ use crate::health::{REPORT_MAX, Report};
 use crate::http::body::{Keep, Meter};
 use crate::http::grammar;
 use crate::http::head::{self, Method, Refusal};
+use crate::mutant::{self, Mutant};
 use crate::net::Socket;
 
 /// The checking of one server.
@@ -125,7 +126,9 @@ impl<S: Socket> Probe<S> {
             self.conn = new;
         }
         self.state = ProbeState::Asking(0);
-        self.content.clear();
+        if !mutant::is(Mutant::ProbeAnsweredByTheLastOne) {
+            self.content.clear();
+        }
     }
 
     /// Ends the check: the connection is kept if the answer allowed that.

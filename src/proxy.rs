@@ -24,6 +24,7 @@ use crate::deadline::{Deadlines, Rang};
 use crate::guess::Guess;
 use crate::health::{Health, Report, Rounds};
 use crate::link::{Link, LinkState};
+use crate::mutant::{self, Mutant};
 use crate::net::{Event, Net, Owner, Signal, Time, Token};
 use crate::pair;
 use crate::probe::Probe;
@@ -280,7 +281,7 @@ impl<N: Net> Proxy<N> {
     fn note(&mut self, event: Event) {
         if event.token.owner() == Owner::Link
             && let Some(link) = self.links.get_mut(event.token.slot())
-            && link.conn.token() == event.token
+            && (link.conn.token() == event.token || mutant::is(Mutant::LinkGenerationIgnored))
         {
             link.conn.take(event);
         }
@@ -295,7 +296,8 @@ impl<N: Net> Proxy<N> {
             }
             Owner::Client => {
                 if let Some(client) = self.clients.get_mut(slot)
-                    && client.conn.token() == event.token
+                    && (client.conn.token() == event.token
+                        || mutant::is(Mutant::ClientGenerationIgnored))
                 {
                     client.conn.take(event);
                     self.serve(slot);
@@ -303,7 +305,8 @@ impl<N: Net> Proxy<N> {
             }
             Owner::Link => {
                 if let Some(link) = self.links.get_mut(slot)
-                    && link.conn.token() == event.token
+                    && (link.conn.token() == event.token
+                        || mutant::is(Mutant::LinkGenerationIgnored))
                 {
                     match link.state {
                         LinkState::Paired(client) => self.serve(client),
@@ -466,6 +469,7 @@ impl<N: Net> Proxy<N> {
                         // emptied once, so it is tried again whatever happens.
                         warn!("cannot accept: {error}; trying again as connections close");
                         self.accept_again = self.tools.now + ACCEPT_PAUSE;
+                        self.is_listener_ready &= !mutant::is(Mutant::ListenerEdgeLost);
                         return;
                     }
                 },

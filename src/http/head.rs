@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::body::Framing;
+use crate::mutant::{self, Mutant};
 pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields};
 use super::grammar::{TARGET, TOKEN, decimal, is_host, is_token, is_word, list};
 pub use super::rules::{RULES, Refusal, Rule};
@@ -600,7 +601,7 @@ fn judge_response_fields(response: &mut Response<'_>, method: Method) -> Result<
     }
     response.framing = match response.status {
         100..=199 | 204 | 304 => Framing::None,
-        _ if method == Method::Head => Framing::None,
+        _ if method == Method::Head && !mutant::is(Mutant::HeadGivenContent) => Framing::None,
         _ => framed.unwrap_or(Framing::UntilClose),
     };
     Ok(())

@@ -10,6 +10,7 @@ use crate::conn::Conn;
 use crate::guess::{Outcome, Pick};
 use crate::http::head::Method;
 use crate::link::{Link, LinkState};
+use crate::mutant::{self, Mutant};
 use crate::net::{Net, Owner, Token};
 use crate::probe::Failure;
 
@@ -23,7 +24,9 @@ impl<N: Net> Proxy<N> {
             return;
         };
         if task.place != Place::Held {
-            if self.queued > 0 || self.held >= self.config.parallel {
+            let must_queue = self.queued > 0 && !mutant::is(Mutant::QueueJumped);
+            let most = self.config.parallel + usize::from(mutant::is(Mutant::OneMoreThanN));
+            if must_queue || self.held >= most {
                 return self.enqueue(key, false);
             }
             task.place = Place::Held;
@@ -43,7 +46,7 @@ impl<N: Net> Proxy<N> {
         self.tickets += 1;
         self.queued += 1;
         task.place = Place::Queued(self.tickets);
-        if first {
+        if first || mutant::is(Mutant::QueueLastInFirstOut) {
             self.queue.push_front((self.tickets, key));
         } else {
             self.queue.push_back((self.tickets, key));
@@ -59,6 +62,9 @@ impl<N: Net> Proxy<N> {
                 continue;
             };
             if task.place != Place::Queued(ticket) {
+                if mutant::is(Mutant::DeadWaiterEndsAdmission) {
+                    return;
+                }
                 continue;
             }
             if self.guess.pick(self.tools.now, &task.tried) == Pick::Full {
@@ -81,7 +87,7 @@ impl<N: Net> Proxy<N> {
         };
         match std::mem::replace(&mut task.place, Place::None) {
             Place::None => {}
-            Place::Held => self.held -= 1,
+            Place::Held => self.held -= usize::from(!mutant::is(Mutant::PlaceLeaked)),
             // The ticket stays in the queue, and is dead there.
             Place::Queued(_) => self.queued -= 1,
         }
@@ -227,6 +233,7 @@ impl<N: Net> Proxy<N> {
     pub(super) fn bury_link(&mut self, slot: usize) {
         if let Some(link) = self.links.get_mut(slot)
             && link.state != LinkState::Dead
+            && !mutant::is(Mutant::LinkLeaked)
         {
             link.state = LinkState::Dead;
             self.dead_links.push(slot);

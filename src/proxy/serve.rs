@@ -11,6 +11,7 @@ use crate::exchange::{After, Loss, Overdue, ResponseState, Waiting};
 use crate::guess::Outcome;
 use crate::http::head::Method;
 use crate::http::reply::{self, Reply};
+use crate::mutant::{self, Mutant};
 use crate::net::Net;
 use crate::pair;
 use crate::probe::Failure;
@@ -25,6 +26,7 @@ impl<N: Net> Proxy<N> {
         loop {
             match self.step(slot) {
                 Next::Wait => return self.wait(slot),
+                Next::Yield if mutant::is(Mutant::YieldForgotten) => return,
                 Next::Yield => return self.run_later(slot),
                 Next::Choose => self.place(slot),
                 Next::Failed(fault) => self.fail(slot, fault),
@@ -96,7 +98,7 @@ impl<N: Net> Proxy<N> {
         if client.state == ClientState::Dead {
             return;
         }
-        if client.conn.watch(&mut self.net).is_err() {
+        if !mutant::is(Mutant::WaiterNotWatched) && client.conn.watch(&mut self.net).is_err() {
             return self.fail(slot, Fault::ClientGone);
         }
         let ClientState::Busy(key) = client.state else {
@@ -267,6 +269,12 @@ impl<N: Net> Proxy<N> {
             self.server_failed(server, &failure);
         }
         match loss {
+            Loss::Again if is_reused && mutant::is(Mutant::StaleLinkIsFatal) => {
+                self.close_client(slot);
+            }
+            Loss::Again if !stood && mutant::is(Mutant::RefusalIsFinal) => {
+                self.reply(slot, 502, "mutant", false);
+            }
             Loss::Again => self.place(slot),
             Loss::Reply => self.reply(slot, 502, "the server broke off before it answered", false),
             Loss::Cut | Loss::End => self.close_client(slot),
@@ -325,7 +333,8 @@ impl<N: Net> Proxy<N> {
         };
         // A server that answered before it had the whole request would take what comes next on the
         // link for the rest of it.
-        let ending = task.exchange.ending(task.has_rest || task.has_unsent());
+        let has_rest = task.has_rest && !mutant::is(Mutant::LinkKeptWithBytesUnread);
+        let ending = task.exchange.ending(has_rest || task.has_unsent());
         let outcome = Outcome::Answered(task.status, self.tools.now.since(task.dispatched));
         if let Some(link) = task.link.take() {
             self.part(link, outcome, ending.keep_link);
@@ -355,6 +364,9 @@ impl<N: Net> Proxy<N> {
             // Closing with bytes unread, or on their way, would reset the connection, and the
             // response might be lost with it (RFC 9112 §9.6). Behind the end that a peer has sent
             // and we have read nothing is on its way.
+            if mutant::is(Mutant::ClosedWithoutLingering) {
+                return self.close_client(slot);
+            }
             client.start_to_linger();
             client.alarm.set(
                 self.tools.now + LINGER,
@@ -418,6 +430,9 @@ impl<N: Net> Proxy<N> {
     fn drop_task(&mut self, key: usize) {
         if let Some(mut task) = self.tasks.try_remove(key) {
             debug_assert!(task.link.is_none() && task.place == Place::None);
+            if mutant::is(Mutant::BlockLeaked) {
+                return;
+            }
             task.release(&mut self.tools.pool);
         }
     }

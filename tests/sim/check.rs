@@ -116,6 +116,8 @@ pub struct Checker {
     pub exchanges: Vec<Exchange>,
     pub answers: Vec<Answer>,
     pub taps: Vec<Tap>,
+    /// Connections to servers that the balancer holds.
+    pub links: Vec<ConnId>,
     /// The first violation.
     pub failure: Option<String>,
     /// Everything is excused from now on: the process was told to stop, or time jumped.
@@ -166,6 +168,7 @@ impl Checker {
             exchanges: vec![none],
             answers: vec![answer],
             taps: Vec::new(),
+            links: Vec::new(),
             failure: None,
             is_amnesty: false,
             tally: Tally::default(),
@@ -191,6 +194,7 @@ impl Checker {
             Peer::Client(_) => Tap::Client(ClientTap::default()),
             Peer::Server(server) => {
                 self.step += 1;
+                self.links.push(conn);
                 Tap::Link(LinkTap::new(server, self.step))
             }
         });
@@ -293,6 +297,7 @@ impl Checker {
         self.step += 1;
         self.client_is_over(conn, now);
         if matches!(self.taps.get(conn), Some(Tap::Link(_))) {
+            self.links.retain(|link| *link != conn);
             self.link_is_over(conn);
         }
     }
@@ -402,10 +407,12 @@ impl Checker {
         self.turn += 1;
         let mut busy = 0;
         let mut fresh = 0;
-        let mut at_server = vec![0_u32; self.rules.server_max.len()];
-        for tap in &self.taps {
-            let Tap::Link(tap) = tap else { continue };
-            if tap.is_over || tap.is_probe {
+        let mut at_server = [0_u32; 8];
+        for link in &self.links {
+            let Some(Tap::Link(tap)) = self.taps.get(*link) else {
+                continue;
+            };
+            if tap.is_probe {
                 continue;
             }
             if tap.is_busy() && !tap.is_confused {
@@ -419,13 +426,17 @@ impl Checker {
         if busy > parallel {
             self.fail(|| format!("{busy} requests are at servers at once, and N is {parallel}"));
         }
-        for (server, most) in self.rules.server_max.clone().into_iter().enumerate() {
+        let over = self
+            .rules
+            .server_max
+            .iter()
+            .zip(at_server)
+            .position(|(most, count)| most.is_some_and(|most| count > most));
+        if let Some(server) = over {
             let count = at_server[server];
-            if most.is_some_and(|most| count > most) {
-                self.fail(|| {
-                    format!("{count} requests are at server {server} at once, more than its max")
-                });
-            }
+            self.fail(|| {
+                format!("{count} requests are at server {server} at once, more than its max")
+            });
         }
         if !self.rules.is_calm
             || self.rules.is_queue_short

@@ -25,6 +25,8 @@ mod asked;
 mod check;
 mod clients;
 mod kernel;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod net;
 mod requests;
 mod rng;

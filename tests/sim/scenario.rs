@@ -228,7 +228,9 @@ impl Scenario {
             + timeouts.idle
             + timeouts.tunnel
             + queue;
-        all.as_nanos() as u64 + 20 * SECOND
+        // Who is not let in yet waits for all who are.
+        let rounds = 1 + (self.clients / self.clients_max) as u64;
+        (all.as_nanos() as u64 + 20 * SECOND) * rounds
     }
 }
 
