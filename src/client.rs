@@ -145,6 +145,8 @@ pub struct Tools {
     pub head: Vec<u8>,
     /// The blocks.
     pub pool: Pool,
+    /// Bytes that a pair may move in one turn before others have theirs.
+    pub turn_bytes: usize,
     /// The access log's lines.
     pub access: Access,
     /// The time of this turn.

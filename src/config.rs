@@ -104,6 +104,18 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
+/// What one turn of the loop does for one client before others have their turn, and how much memory
+/// makes reading ahead modest. Not for operators: simulations make them small.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budgets {
+    /// Bytes that a pair moves, at least 1.
+    pub turn_bytes: usize,
+    /// Exchanges that a client finishes, at least 1.
+    pub turn_exchanges: u32,
+    /// Bytes in blocks above which nobody reads ahead in large pieces.
+    pub wide_bytes: usize,
+}
+
 /// Where access log lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTarget {
@@ -130,6 +142,8 @@ pub struct Config {
     pub check: CheckConfig,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// Budgets of a turn.
+    pub budgets: Budgets,
     /// The status when every server has failed: 500 or 503.
     pub down_status: u16,
     /// Keep `X-Forwarded-*` and `Forwarded` that came from the client, and append to them.
@@ -138,6 +152,16 @@ pub struct Config {
     pub forwarded: bool,
     /// The access log, if one is wanted.
     pub access_log: Option<LogTarget>,
+}
+
+impl Default for Budgets {
+    fn default() -> Budgets {
+        Budgets {
+            turn_bytes: 1 << 20,
+            turn_exchanges: 32,
+            wide_bytes: 64 << 20,
+        }
+    }
 }
 
 impl Default for CheckConfig {
@@ -191,6 +215,7 @@ impl Config {
             policy: Policy::BestGuess,
             check: CheckConfig::default(),
             timeouts: Timeouts::default(),
+            budgets: Budgets::default(),
             down_status: 500,
             trust_forwarded: false,
             forwarded: false,

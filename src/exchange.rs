@@ -5,8 +5,8 @@
 //! event and is compared with a committed snapshot.
 
 use crate::http::body::{Framing, Keep, Meter, Reframing};
-use crate::mutant::{self, Mutant};
 use crate::http::head::{Method, Refusal, Request, Response, Version};
+use crate::mutant::{self, Mutant};
 
 /// Interim responses that one exchange may bring.
 const INTERIMS_MAX: u8 = 16;
@@ -278,9 +278,7 @@ impl Exchange {
     pub fn may_go_again(&self) -> bool {
         self.is_unanswered()
             && self.is_whole
-            && (!self.is_sent
-                || self.method != Method::Other
-                || mutant::is(Mutant::PostSentTwice))
+            && (!self.is_sent || self.method != Method::Other || mutant::is(Mutant::PostSentTwice))
             && self.interims == 0
     }
 

@@ -17,8 +17,6 @@ use crate::link::Link;
 use crate::mutant::{self, Mutant};
 use crate::net::Socket;
 
-/// Bytes that a pair may move in one turn before others have theirs.
-const TURN_BYTES: usize = 1 << 20;
 /// What one receive takes at most, in bytes: with what may have to be put around it, it fits the
 /// largest block.
 const READ_MAX: usize = SIZE_MAX - 64;
@@ -44,7 +42,7 @@ pub fn pump<S: Socket>(
     task: &mut Task,
     tools: &mut Tools,
 ) -> Next {
-    let mut budget = TURN_BYTES;
+    let mut budget = tools.turn_bytes;
     let is_tunnel = matches!(task.exchange.response, ResponseState::Tunnel { .. });
     let has_ended = mutant::is(Mutant::EndTakenForAbort) && client.conn.is_peer_closed();
     if (client.conn.is_hung_up() || has_ended) && !is_tunnel {
@@ -124,7 +122,7 @@ fn send_request<S: Socket>(
         && client.conn.is_readable()
         && link.conn.is_writable()
         && link.broken.is_none()
-        && moved < TURN_BYTES
+        && moved < tools.turn_bytes
     {
         let Tools { scratch, pool, .. } = &mut *tools;
         let room = scratch.get_mut(..read_limit(pool)).unwrap_or_default();
@@ -203,7 +201,7 @@ fn send_response<S: Socket>(
             ResponseState::Awaited | ResponseState::Content(_)
         )
         && link.conn.is_readable()
-        && moved < TURN_BYTES
+        && moved < tools.turn_bytes
     {
         let is_awaited = task.exchange.is_unanswered();
         let limit = read_limit(&tools.pool).min(if is_awaited { READ_HEAD } else { READ_MAX });
@@ -540,7 +538,7 @@ fn relay<S: Socket>(
 ) -> Result<usize, ()> {
     let Tools { scratch, pool, .. } = tools;
     let mut moved = flush_block(to, held, pool)?;
-    while held.is_none() && *half == Half::Open && from.is_readable() && moved < TURN_BYTES {
+    while held.is_none() && *half == Half::Open && from.is_readable() && moved < tools.turn_bytes {
         let room = scratch.get_mut(..read_limit(pool)).unwrap_or_default();
         match from.fill(room) {
             Filled::Some(count) => {

@@ -33,8 +33,6 @@ use crate::probe::Probe;
 const ACCEPTS_MAX: usize = 64;
 /// How long accepting pauses when there are no descriptors left, unless one is closed before.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Bytes in blocks above which nobody reads ahead in large pieces.
-const WIDE_BYTES_MAX: usize = 64 << 20;
 /// Memory that is free is looked at this often.
 const SHRINK_EVERY: Duration = Duration::from_secs(1);
 /// The date is looked up this often.
@@ -131,7 +129,8 @@ impl<N: Net> Proxy<N> {
         let tools = Tools {
             scratch: vec![0; pair::SCRATCH].into_boxed_slice(),
             head: Vec::with_capacity(4096),
-            pool: Pool::new(WIDE_BYTES_MAX),
+            pool: Pool::new(config.budgets.wide_bytes),
+            turn_bytes: config.budgets.turn_bytes,
             access: Access::new(config.access_log.is_some()),
             now,
             date: httpdate::fmt_http_date(net.date()),

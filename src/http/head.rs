@@ -10,10 +10,10 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::body::Framing;
-use crate::mutant::{self, Mutant};
 pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields};
 use super::grammar::{TARGET, TOKEN, decimal, is_host, is_token, is_word, list};
 pub use super::rules::{RULES, Refusal, Rule};
+use crate::mutant::{self, Mutant};
 
 /// The longest head, in bytes, request or response.
 pub const HEAD_MAX: usize = 16 << 10;

@@ -16,9 +16,6 @@ use crate::net::Net;
 use crate::pair;
 use crate::probe::Failure;
 
-/// Exchanges that one client may finish in one turn before others have theirs.
-const TURN_EXCHANGES: u32 = 32;
-
 impl<N: Net> Proxy<N> {
     /// Serves the client in `slot` until it has to wait, or others should have their turn.
     pub(super) fn serve(&mut self, slot: usize) {
@@ -33,7 +30,7 @@ impl<N: Net> Proxy<N> {
                 Next::Finished => {
                     self.finish(slot);
                     finished += 1;
-                    if finished == TURN_EXCHANGES {
+                    if finished >= self.config.budgets.turn_exchanges {
                         return self.run_later(slot);
                     }
                 }

@@ -53,5 +53,10 @@ fn hunt(mutant: Mutant) -> Option<(u64, String)> {
 }
 
 fn short(seen: &str) -> String {
-    seen.lines().next().unwrap_or_default().chars().take(90).collect()
+    seen.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(90)
+        .collect()
 }

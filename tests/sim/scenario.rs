@@ -6,7 +6,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bestguess::config::{Address, CheckConfig, CheckMode, Config, Policy, ServerConfig, Timeouts};
+use bestguess::config::{
+    Address, Budgets, CheckConfig, CheckMode, Config, Policy, ServerConfig, Timeouts,
+};
 
 use super::check::Rules;
 use super::kernel::{Knobs, MICRO, MILLI, SECOND};
@@ -52,6 +54,7 @@ pub struct Scenario {
     naughty: u64,
     tastes: Tastes,
     is_queue_short: bool,
+    budgets: Budgets,
 }
 
 impl Scenario {
@@ -158,6 +161,11 @@ impl Scenario {
             },
             tastes: tastes(rng),
             is_queue_short,
+            budgets: Budgets {
+                turn_bytes: rng.pick(&[1 << 20, 1 << 20, 10_000, 100, 1]),
+                turn_exchanges: rng.pick(&[32, 32, 2, 1]),
+                wide_bytes: rng.pick(&[64 << 20, 64 << 20, 0]),
+            },
         }
     }
 
@@ -186,6 +194,7 @@ impl Scenario {
             check: self.check.clone(),
             timeouts: self.timeouts.clone(),
             down_status: self.down_status,
+            budgets: self.budgets.clone(),
             ..Config::new(tcp_address(1000), servers)
         }
     }

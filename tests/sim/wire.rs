@@ -38,6 +38,15 @@ pub fn is_content(bytes: &[u8], key: u64, position: u64) -> bool {
     })
 }
 
+/// The ids of the requests whose heads stand whole in `bytes`.
+pub fn ids(bytes: &[u8]) -> Vec<usize> {
+    let text = String::from_utf8_lossy(bytes);
+    text.split("X-Sim-Id: ")
+        .skip(1)
+        .filter_map(|rest| rest.split("\r\n").next()?.parse().ok())
+        .collect()
+}
+
 fn offset(key: u64, position: u64) -> usize {
     ((key.wrapping_mul(40_503) + position) % PATTERN as u64) as usize
 }
