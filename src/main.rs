@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use bestguess::cli::{self, Command};
 use bestguess::config::{CheckMode, Config, LogTarget};
 use bestguess::health::Standing;
-use bestguess::net::mio::MioNet;
+use bestguess::net::mio::{MioNet, raise_file_limit};
 use bestguess::proxy::{Flow, Proxy};
 use bestguess::{demo, logging, origin};
 use log::{error, info, warn};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How long the last log lines may take to be written.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
@@ -145,18 +144,7 @@ fn test(config: Config) -> io::Result<ExitCode> {
 
 /// Raises the limit of open files as far as it goes, and tells how many clients it leaves room for.
 fn clients_max(config: &Config) -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let files = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let files = files.map_or(1 << 20, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX).min(1 << 20)
-    });
+    let files = raise_file_limit();
     // A client may need a link, but no more than N do; each server has a check.
     let others = DESCRIPTORS_RESERVED + config.servers.len();
     let left = files.saturating_sub(others);

@@ -33,13 +33,12 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use log::{info, warn};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slab::Slab;
 
 use crate::cli;
 use crate::conn::Conn;
 use crate::deadline::{Deadlines, Rang};
-use crate::net::mio::MioNet;
+use crate::net::mio::{MioNet, raise_file_limit};
 use crate::net::{Event, Net, Owner, Signal, Time, Token};
 use crate::proxy::Flow;
 use session::{Served, Session, Waiting};
@@ -447,17 +446,6 @@ impl<N: Net> Origin<N> {
 /// Raises the limit of descriptors as far as it goes, and tells how many connections it leaves room
 /// for: each may have a file open.
 fn clients_max() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let files = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let files = files.map_or(usize::MAX, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX)
-    });
+    let files = raise_file_limit();
     (files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CLIENTS_MAX)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, Type};
 
@@ -20,6 +21,8 @@ use crate::config::Address;
 const EVENTS_MAX: usize = 1024;
 /// Connections that the kernel holds while nobody accepts (it may hold fewer: somaxconn).
 const BACKLOG: i32 = 4096;
+/// More open files than one process will ever serve.
+const FILES_MAX: usize = 1 << 20;
 /// The signals' token: an owner that no socket of ours has.
 const SIGNALS: mio::Token = mio::Token(usize::MAX);
 /// The signals that end the process, by the numbers that every unix gives them: INT and TERM.
@@ -228,6 +231,21 @@ impl Socket for Stream {
             None => peer.map_err(|_| io::ErrorKind::NotConnected.into()),
         }
     }
+}
+
+/// Raises the limit of open files as far as it goes, and tells how many there may be, at most 2^20.
+pub fn raise_file_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let files = files.and_then(|files| usize::try_from(files).ok());
+    files.unwrap_or(FILES_MAX).min(FILES_MAX)
 }
 
 fn mio_token(token: Token) -> mio::Token {

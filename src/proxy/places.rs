@@ -174,6 +174,7 @@ impl<N: Net> Proxy<N> {
             found.state = LinkState::Paired(slot);
             return Ok(link);
         }
+        self.make_room_for_a_link();
         let Some(config) = self.config.servers.get(server) else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -213,6 +214,18 @@ impl<N: Net> Proxy<N> {
     pub(super) fn drop_link(&mut self, key: usize, outcome: Outcome) {
         if let Some(link) = self.tasks.get_mut(key).and_then(|task| task.link.take()) {
             self.part(link, outcome, false);
+        }
+    }
+
+    /// Sees to it that there are never more than N links, pooled ones among them, so that the limit
+    /// of descriptors can be kept: the longest unused of the fullest pool has to go.
+    fn make_room_for_a_link(&mut self) {
+        if self.links.len() - self.dead_links.len() < self.config.parallel {
+            return;
+        }
+        let fullest = self.servers.iter().max_by_key(|server| server.pool.len());
+        if let Some(slot) = fullest.and_then(|server| server.pool.front().copied()) {
+            self.close_link(slot);
         }
     }
 
