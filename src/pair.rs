@@ -22,6 +22,9 @@ use crate::net::Socket;
 const READ_MAX: usize = SIZE_MAX - 64;
 /// The same while the pool is tight: what is left over fits a small block.
 const READ_TIGHT: usize = 16 << 10;
+/// The same for the content of a request: what comes behind it may be the next request, which has
+/// to fit a block even when its head has grown.
+const READ_REQUEST: usize = READ_MAX - HEADROOM;
 /// The same while a response head is awaited.
 const READ_HEAD: usize = 64 << 10;
 /// Room before what is read, so that a head that grew fits before its content.
@@ -125,7 +128,8 @@ fn send_request<S: Socket>(
         && moved < tools.turn_bytes
     {
         let Tools { scratch, pool, .. } = &mut *tools;
-        let room = scratch.get_mut(..read_limit(pool)).unwrap_or_default();
+        let limit = read_limit(pool).min(READ_REQUEST);
+        let room = scratch.get_mut(..limit).unwrap_or_default();
         let bytes = match client.conn.fill(room) {
             Filled::Some(count) => room.get_mut(..count).unwrap_or_default(),
             Filled::Blocked => break,
