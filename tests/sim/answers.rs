@@ -60,7 +60,7 @@ impl Form {
         let content = if !has_content {
             0
         } else {
-            rng.size(content_max)
+            rng.content(content_max)
         };
         let content = if switches {
             rng.size(content_max.min(50_000))

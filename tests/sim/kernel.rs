@@ -418,7 +418,7 @@ impl Core {
             if count == 0 {
                 return;
             }
-            connection.received.extend(connection.out.drain(..count));
+            shift(&mut connection.out, &mut connection.received, count);
             connection.delivered += count as u64;
             let is_over = connection.out.is_empty();
             let has_end = connection.out_end || connection.out_reset;
@@ -589,4 +589,13 @@ impl Connection {
     fn is_dropped(&self) -> bool {
         !self.is_held && self.is_end_sent
     }
+}
+
+/// Moves the first `count` bytes of `from` behind those of `to`.
+fn shift(from: &mut VecDeque<u8>, to: &mut VecDeque<u8>, count: usize) {
+    let (front, back) = from.as_slices();
+    let here = count.min(front.len());
+    to.extend(&front[..here]);
+    to.extend(&back[..count - here]);
+    from.drain(..count);
 }

@@ -136,9 +136,11 @@ impl Socket for SimSocket {
         }
         if !connection.received.is_empty() {
             let count = buffer.len().min(connection.received.len());
-            for (place, byte) in buffer.iter_mut().zip(connection.received.drain(..count)) {
-                *place = byte;
-            }
+            let (front, back) = connection.received.as_slices();
+            let here = count.min(front.len());
+            buffer[..here].copy_from_slice(&front[..here]);
+            buffer[here..count].copy_from_slice(&back[..count - here]);
+            connection.received.drain(..count);
             core.note("recv", self.conn, count, 0);
             core.made_room(self.conn);
             core.check.received(self.conn, count as u64, core.now);

@@ -98,7 +98,7 @@ fn write_one(
         ])
     };
     let content = if is_upload {
-        rng.size(tastes.content_max)
+        rng.content(tastes.content_max)
     } else {
         0
     };

@@ -37,6 +37,14 @@ impl Rng {
         items[self.below(items.len() as u64) as usize]
     }
 
+    /// The length of a content, up to `most`; where large ones are wanted, half are large.
+    pub fn content(&mut self, most: u64) -> u64 {
+        if most >= 1 << 20 && self.chance(500) {
+            return self.range(1 << 20, most);
+        }
+        self.size(most)
+    }
+
     /// A size from 0 to `most`: small ones are as likely as large ones, by powers of two.
     pub fn size(&mut self, most: u64) -> u64 {
         let bits = 64 - most.leading_zeros() as u64;

@@ -119,7 +119,7 @@ impl Scenario {
         };
         let clients = rng.range(1, 24) as usize;
         let stop = rng.chance(80);
-        Scenario {
+        let mut scenario = Scenario {
             seed,
             clients,
             conns_each: rng.range(1, 4) as u32,
@@ -166,7 +166,26 @@ impl Scenario {
                 turn_exchanges: rng.pick(&[32, 32, 2, 1]),
                 wide_bytes: rng.pick(&[64 << 20, 64 << 20, 0]),
             },
+        };
+        if rng.chance(25) {
+            scenario.make_big();
         }
+        scenario
+    }
+
+    /// A few large messages through wide pipes: more than one turn may move for anyone.
+    fn make_big(&mut self) {
+        self.clients = self.clients.min(3);
+        self.conns_each = 1;
+        self.answer_max = 4 << 20;
+        self.knobs.segments = vec![8 << 20];
+        self.knobs.receive_buffers = vec![8 << 20];
+        self.knobs.send_buffers = vec![8 << 20];
+        self.knobs.partial = 0;
+        self.tastes.requests_max = 3;
+        self.tastes.content_max = 4 << 20;
+        self.tastes.pieces = vec![8 << 20];
+        self.tastes.slow_readers = 0;
     }
 
     /// The tastes of one client: naughty or honest.

@@ -189,6 +189,7 @@ impl World {
         core.widen();
         for server in &mut self.servers {
             server.faults = Faults::default();
+            server.content_max = server.content_max.min(20_000);
             if server.mood != Mood::Up {
                 server.turn_to(core, Mood::Up);
             }
