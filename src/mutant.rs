@@ -37,10 +37,11 @@ pub enum Mutant {
     ClosedWithoutLingering,
     ListenerEdgeLost,
     TunnelEndsWithOneSide,
+    PanicInAStep,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 30] = [
+pub const ALL: [Mutant; 31] = [
     Mutant::LinkGenerationIgnored,
     Mutant::ClientGenerationIgnored,
     Mutant::ReadinessLostBehindAnyRead,
@@ -71,6 +72,7 @@ pub const ALL: [Mutant; 30] = [
     Mutant::ClosedWithoutLingering,
     Mutant::ListenerEdgeLost,
     Mutant::TunnelEndsWithOneSide,
+    Mutant::PanicInAStep,
 ];
 
 /// Whether this bug is in.

@@ -74,6 +74,8 @@ pub struct Proxy<N: Net> {
     drain: Option<Time>,
     is_over: bool,
     seed: u64,
+    /// Panics that cost a client its connection.
+    bugs: u64,
     first_round: usize,
 }
 
@@ -172,6 +174,7 @@ impl<N: Net> Proxy<N> {
             drain: None,
             is_over: false,
             seed: seed | 1,
+            bugs: 0,
             net,
             config,
         }
@@ -254,6 +257,7 @@ impl<N: Net> Proxy<N> {
             held: self.held,
             queued: self.queued,
             blocks: self.tools.pool.used_blocks(),
+            bugs: self.bugs,
         }
     }
 
@@ -558,6 +562,8 @@ pub struct Census {
     pub queued: usize,
     /// Blocks.
     pub blocks: usize,
+    /// Mistakes of ours so far that cost a client its connection: see the log.
+    pub bugs: u64,
 }
 
 /// The Host of requests that came without one.
