@@ -324,6 +324,7 @@ impl Checker {
         let mut rest = rest.into_iter();
         if is_midway && let Some(first) = rest.next() {
             match current {
+                Some(current) if current.is_foreign => self.over(first.id, Outcome::Foreign),
                 Some(current) if is_tunnel => self.tunnel_over(first.id, &current),
                 Some(_) if is_endless => self.response_end(conn, at),
                 _ => self.over(first.id, Outcome::Truncated),

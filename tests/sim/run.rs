@@ -14,7 +14,7 @@ use super::scenario::Scenario;
 use super::world::World;
 
 /// Turns that one run may take.
-const TURNS_MAX: u64 = 3_000_000;
+const TURNS_MAX: u64 = 20_000_000;
 /// Virtual time for which trouble may last.
 const TROUBLE_MAX: u64 = 30 * SECOND;
 
