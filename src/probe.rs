@@ -33,7 +33,12 @@ pub struct Probe<S> {
     keeps: bool,
     /// Whether the connection has served a check before.
     is_reused: bool,
+    /// Interim responses that came before the answer.
+    interims: u8,
 }
+
+/// Interim responses that an answer may have before it; each costs a level of `take`.
+const INTERIMS_MAX: u8 = 16;
 
 #[derive(Debug)]
 enum ProbeState {
@@ -111,6 +116,7 @@ impl<S: Socket> Probe<S> {
             status: 0,
             keeps: false,
             is_reused: false,
+            interims: 0,
         }
     }
 
@@ -126,6 +132,7 @@ impl<S: Socket> Probe<S> {
             self.conn = new;
         }
         self.state = ProbeState::Asking(0);
+        self.interims = 0;
         if !mutant::is(Mutant::ProbeAnsweredByTheLastOne) {
             self.content.clear();
         }
@@ -218,7 +225,11 @@ impl<S: Socket> Probe<S> {
         let verdict = match judged {
             Err(refusal) => Some(Verdict::Failed(Failure::broken(refusal))),
             // An interim response; what is behind it is judged as if it had just come.
+            Ok((100..=199, _, _)) if self.interims == INTERIMS_MAX => {
+                Some(Verdict::Failed(Failure::broken(Refusal::Interim)))
+            }
             Ok((100..=199, _, _)) => {
+                self.interims += 1;
                 let mut rest = block.filled().to_vec();
                 if rest.is_empty() {
                     None
@@ -307,5 +318,82 @@ impl<S: Socket> Probe<S> {
                 check.path
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Owner, Token};
+    use std::collections::VecDeque;
+
+    /// A server that has said all that it will say.
+    struct Said(VecDeque<u8>);
+
+    impl Socket for Said {
+        fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = buffer.len().min(self.0.len());
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            for (place, byte) in buffer.iter_mut().zip(self.0.drain(..count)) {
+                *place = byte;
+            }
+            Ok(count)
+        }
+
+        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn connected(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn verdict(answer: &str) -> Verdict {
+        let check = CheckConfig::default();
+        let server = ServerConfig::new(Address::Unix("/nowhere".into()));
+        let mut probe = Probe::new(&server, &check);
+        let said = Said(answer.bytes().collect());
+        probe.start(Some(Conn::new(said, Token::new(Owner::Probe, 0, 1))));
+        let mut pool = Pool::new(1 << 20);
+        let mut scratch = vec![0; 256 << 10];
+        let verdict = probe.step(&check, &mut scratch, &mut pool);
+        probe.rest(&mut pool);
+        assert_eq!(pool.used_blocks(), 0);
+        verdict
+    }
+
+    const REPORT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n3\n5\n";
+    const INTERIM: &str = "HTTP/1.1 103 Early Hints\r\n\r\n";
+
+    #[test]
+    fn a_report_is_found_behind_a_few_interim_responses() {
+        let report = Report { errors: 3, load: 5 };
+        assert_eq!(verdict(REPORT), Verdict::Passed(Some(report)));
+        let answer = INTERIM.repeat(16) + REPORT;
+        assert_eq!(verdict(&answer), Verdict::Passed(Some(report)));
+    }
+
+    #[test]
+    fn a_flood_of_interim_responses_is_a_broken_answer() {
+        let answer = INTERIM.repeat(8000) + REPORT;
+        let failure = Failure::broken(Refusal::Interim);
+        assert_eq!(verdict(&answer), Verdict::Failed(failure));
+    }
+
+    #[test]
+    fn an_answer_of_another_status_says_what_to_do() {
+        let Verdict::Failed(failure) =
+            verdict("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        else {
+            panic!("a 404 passed");
+        };
+        assert!(failure.reason.contains("answered 404") && !failure.refused);
     }
 }
