@@ -4,12 +4,14 @@
 //! once. Only what the other side would not take goes into a block, and while a block is there
 //! nothing more is read for it: that is the backpressure. Decides nothing about servers.
 
+mod tunnel;
+
 use std::io;
 
 use crate::buffer::{Block, Pool, SIZE_MAX};
 use crate::client::{Client, Fault, Next, Task, Tools};
 use crate::conn::{Conn, Filled, Flushed};
-use crate::exchange::{Half, Heard, Loss, RequestState, ResponseState, Waiting};
+use crate::exchange::{Heard, Loss, RequestState, ResponseState, Waiting};
 use crate::http::body::Reframing;
 use crate::http::head::{self, Refusal, Version};
 use crate::http::rewrite::{self, Answering};
@@ -53,7 +55,7 @@ pub fn pump<S: Socket>(
     }
     loop {
         if matches!(task.exchange.response, ResponseState::Tunnel { .. }) {
-            return tunnel(client, link, task, tools, budget);
+            return tunnel::pump(client, link, task, tools, budget);
         }
         let up = match send_request(client, link, task, tools) {
             Ok(moved) => moved,
@@ -472,93 +474,6 @@ fn meter_response(bytes: &mut [u8], task: &mut Task) -> Result<usize, Fault> {
             Ok(0)
         }
     }
-}
-
-/// Moves bytes both ways until both sides have ended.
-fn tunnel<S: Socket>(
-    client: &mut Client<S>,
-    link: &mut Link<S>,
-    task: &mut Task,
-    tools: &mut Tools,
-    budget: usize,
-) -> Next {
-    let ResponseState::Tunnel { mut up, mut down } = task.exchange.response else {
-        return Next::Wait;
-    };
-    // What the client sent behind its request belongs to the new protocol.
-    if task.request.is_none() {
-        task.request = task.inbound.take();
-    }
-    let mut left = budget;
-    let next = loop {
-        let moved = relay(
-            &mut client.conn,
-            &mut link.conn,
-            &mut up,
-            &mut task.request,
-            tools,
-        )
-        .and_then(|up| {
-            Ok(up
-                + relay(
-                    &mut link.conn,
-                    &mut client.conn,
-                    &mut down,
-                    &mut task.answer,
-                    tools,
-                )?)
-        });
-        let Ok(moved) = moved else {
-            break Next::Failed(Fault::ClientGone);
-        };
-        task.has_moved |= moved > 0;
-        left = left.saturating_sub(moved);
-        let is_one_shut = up == Half::Shut || down == Half::Shut;
-        if (up, down) == (Half::Shut, Half::Shut)
-            || is_one_shut && mutant::is(Mutant::TunnelEndsWithOneSide)
-        {
-            task.exchange.response = ResponseState::Complete;
-            task.exchange.forbid_next();
-            return Next::Finished;
-        }
-        if moved == 0 {
-            break Next::Wait;
-        }
-        if left == 0 {
-            break Next::Yield;
-        }
-    };
-    task.exchange.response = ResponseState::Tunnel { up, down };
-    next
-}
-
-/// Moves bytes one way; `held`: what the receiver would not take. Tells how many moved.
-fn relay<S: Socket>(
-    from: &mut Conn<S>,
-    to: &mut Conn<S>,
-    half: &mut Half,
-    held: &mut Option<Block>,
-    tools: &mut Tools,
-) -> Result<usize, ()> {
-    let Tools { scratch, pool, .. } = tools;
-    let mut moved = flush_block(to, held, pool)?;
-    while held.is_none() && *half == Half::Open && from.is_readable() && moved < tools.turn_bytes {
-        let room = scratch.get_mut(..read_limit(pool)).unwrap_or_default();
-        match from.fill(room) {
-            Filled::Some(count) => {
-                moved += count;
-                send(to, room.get(..count).unwrap_or_default(), held, pool)?;
-            }
-            Filled::Blocked => break,
-            Filled::End => *half = Half::Ended,
-            Filled::Broken => return Err(()),
-        }
-    }
-    if held.is_none() && *half == Half::Ended {
-        to.shutdown_write();
-        *half = Half::Shut;
-    }
-    Ok(moved)
 }
 
 /// Sends `bytes`; what is not taken goes into the block in `held`, which must be empty.
