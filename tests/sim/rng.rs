@@ -1,5 +1,18 @@
 //! Chance, from a seed: the same seed gives the same world on every machine.
 
+use std::cell::RefCell;
+
+thread_local! {
+    /// What decides before the seed does, byte by byte from its end: a fuzzer's input.
+    static TAPE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lets `tape` decide the next numbers of this thread, one byte each. For the fuzz target only.
+#[allow(dead_code)]
+pub fn play(tape: &[u8]) {
+    TAPE.set(tape.iter().rev().copied().collect());
+}
+
 /// A generator of 64-bit numbers: splitmix64 (Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
@@ -14,7 +27,12 @@ impl Rng {
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        mixed ^= mixed >> 31;
+        match TAPE.with_borrow_mut(Vec::pop) {
+            // The highest bits decide.
+            Some(byte) => u64::from(byte) << 56 | mixed >> 8,
+            None => mixed,
+        }
     }
 
     /// Below `bound`, which is at least 1.
