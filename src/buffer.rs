@@ -74,12 +74,6 @@ impl Block {
         }
     }
 
-    /// Drops all but the first `count` bytes.
-    pub fn truncate(&mut self, count: usize) {
-        debug_assert!(count <= self.len());
-        self.end = self.start + count.min(self.len()) as u32;
-    }
-
     /// Appends as many of `bytes` as fit and tells how many that were.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room());

@@ -255,11 +255,6 @@ impl<S: Socket> Client<S> {
         }
     }
 
-    /// Whether it can be read from no more and has nothing left to say.
-    pub fn has_left(&self) -> bool {
-        self.conn.is_hung_up() || self.conn.is_peer_closed()
-    }
-
     /// Reads until a request head is whole and judged, and with it what came of its content.
     /// `Choose`: `task` can be sent; `Failed(ClientGone)` if the client ended before that.
     pub fn read_head(&mut self, task: &mut Task, tools: &mut Tools, config: &Config) -> Next {

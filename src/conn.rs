@@ -85,12 +85,15 @@ impl<S: Socket> Conn<S> {
         self.ready.has(Ready::PEER_CLOSED)
     }
 
+    /// Whether the peer has ended its direction, or both are gone.
+    pub fn has_ended(&self) -> bool {
+        self.is_hung_up() || self.is_peer_closed()
+    }
+
     /// Whether a resting connection is of no more use: its peer closed it, or sent what nobody asked
     /// for. Costs a call into the kernel only if something was heard of it.
     pub fn is_spent(&mut self) -> bool {
-        self.is_hung_up()
-            || self.is_peer_closed()
-            || (self.is_readable() && self.fill(&mut [0]) != Filled::Blocked)
+        self.has_ended() || (self.is_readable() && self.fill(&mut [0]) != Filled::Blocked)
     }
 
     /// Sees to it that edges are told of. Only the first call costs anything.

@@ -42,11 +42,6 @@ impl Default for Alarm {
 }
 
 impl Alarm {
-    /// The true deadline; `Time::NEVER`: none.
-    pub fn due(&self) -> Time {
-        self.due
-    }
-
     /// Whether the heap's moment `at` of this owner is the one that counts.
     pub fn is_armed(&self, at: Time) -> bool {
         self.armed == at

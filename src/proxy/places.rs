@@ -5,7 +5,7 @@ use std::io;
 use log::warn;
 
 use super::Proxy;
-use crate::client::{ClientState, Place, Task};
+use crate::client::{ClientState, Place};
 use crate::conn::Conn;
 use crate::guess::{Outcome, Pick};
 use crate::http::head::Method;
@@ -119,7 +119,9 @@ impl<N: Net> Proxy<N> {
                     return self.reply(slot, 503, "the balancer has no descriptors left", false);
                 }
                 Err(error) => {
-                    task_failed_at(self.tasks.get_mut(key), server);
+                    if let Some(task) = self.tasks.get_mut(key) {
+                        task.tried.push(server as u16);
+                    }
                     self.server_failed(server, &Failure::of(error.kind()));
                 }
             }
@@ -199,7 +201,7 @@ impl<N: Net> Proxy<N> {
         };
         let server = link.server;
         self.guess.finished(now, server, outcome);
-        if keep && link.broken.is_none() && !link.conn.is_peer_closed() && !link.conn.is_hung_up() {
+        if keep && link.broken.is_none() && !link.conn.has_ended() {
             link.served += 1;
             link.state = LinkState::Pooled(now);
             if let Some(server) = self.servers.get_mut(server) {
@@ -251,12 +253,6 @@ impl<N: Net> Proxy<N> {
             link.state = LinkState::Dead;
             self.dead_links.push(slot);
         }
-    }
-}
-
-fn task_failed_at(task: Option<&mut Task>, server: usize) {
-    if let Some(task) = task {
-        task.tried.push(server as u16);
     }
 }
 

@@ -87,7 +87,7 @@ impl<N: Net> Proxy<N> {
                     (None, Place::None) => client.read_head(task, &mut self.tools, &self.config),
                     // Who waits and has ended its stream is taken to have given up: under load that
                     // is what it is, and serving it would cost those who still wait.
-                    (None, _) if client.has_left() => Next::Failed(Fault::ClientGone),
+                    (None, _) if client.conn.has_ended() => Next::Failed(Fault::ClientGone),
                     (None, _) => Next::Wait,
                 }
             }
