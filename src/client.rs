@@ -9,7 +9,7 @@ use crate::access::{Access, Record};
 use crate::buffer::{Block, Pool};
 use crate::config::Config;
 use crate::conn::{Conn, Filled};
-use crate::deadline::Alarm;
+use crate::deadline::{Alarm, Patience};
 use crate::exchange::{Exchange, RequestState, Waiting};
 use crate::http::head::{self, Refusal};
 use crate::http::rewrite::{self, Forwarding};
@@ -81,6 +81,8 @@ pub struct Task {
     pub waiting: Waiting,
     /// Whether a byte moved since the deadline was set.
     pub has_moved: bool,
+    /// How long the client may still be waited for while it sends content or reads.
+    pub patience: Patience,
     /// The servers that failed it.
     pub tried: Vec<u16>,
     /// The server whose pooled link proved stale, so that the next one to it has to be new.
@@ -176,6 +178,7 @@ impl Task {
             has_rest: false,
             waiting: Waiting::Head,
             has_moved: true,
+            patience: Patience::default(),
             tried: Vec::new(),
             stale_at: None,
             met_broken_server: false,

@@ -142,6 +142,9 @@ pub struct Config {
     pub check: CheckConfig,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// Bytes a second that a client has to send of its content, or to read, on average over
+    /// `timeouts.client`, while it is waited for; 0: only silence counts.
+    pub rate_min: u32,
     /// Budgets of a turn.
     pub budgets: Budgets,
     /// The status when every server has failed: 500 or 503.
@@ -215,6 +218,7 @@ impl Config {
             policy: Policy::BestGuess,
             check: CheckConfig::default(),
             timeouts: Timeouts::default(),
+            rate_min: 240,
             budgets: Budgets::default(),
             down_status: 500,
             trust_forwarded: false,

@@ -15,6 +15,7 @@ pub struct Conn<S> {
     token: Token,
     ready: Ready,
     watched: bool,
+    moved: u64,
 }
 
 /// What a fill brought.
@@ -47,6 +48,7 @@ impl<S: Socket> Conn<S> {
             token,
             ready: Ready::READABLE.with(Ready::WRITABLE),
             watched: false,
+            moved: 0,
         }
     }
 
@@ -58,6 +60,11 @@ impl<S: Socket> Conn<S> {
     /// What it is ready for.
     pub fn ready(&self) -> Ready {
         self.ready
+    }
+
+    /// Bytes that went over it so far, both ways.
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Takes an edge in.
@@ -124,6 +131,7 @@ impl<S: Socket> Conn<S> {
                     {
                         self.ready.remove(Ready::READABLE);
                     }
+                    self.moved += count as u64;
                     return Filled::Some(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -147,6 +155,7 @@ impl<S: Socket> Conn<S> {
                     if count < bytes.len() {
                         self.ready.remove(Ready::WRITABLE);
                     }
+                    self.moved += count as u64;
                     return Flushed::Some(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -2,10 +2,11 @@
 //!
 //! Every owner keeps an `Alarm`: the true deadline, and the moment at which the heap will look next.
 //! An entry that comes up before the true deadline is armed again; one that its owner no longer
-//! counts on is dropped. Knows no clock.
+//! counts on is dropped. `Patience` says how long a slow peer may still be waited for. Knows no clock.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use crate::mutant::{self, Mutant};
 use crate::net::{Time, Token};
@@ -30,6 +31,55 @@ pub enum Rang {
     Due,
     /// It is later by now, or an earlier moment stands for it: nothing to do.
     Early,
+}
+
+/// How long a peer may still be waited for: waiting spends it, and bytes earn it back. So silence ends
+/// it, and so does a trickle; the time that others need costs nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    left: Duration,
+    /// Since when the peer is waited for; never: it is not.
+    since: Time,
+    /// Bytes that it had moved when that was last looked at.
+    moved: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            left: Duration::MAX,
+            since: Time::NEVER,
+            moved: 0,
+        }
+    }
+}
+
+impl Patience {
+    /// Who is waited for changed, or bytes moved: `moved` of them by now, over all. The peer may now
+    /// be waited for this long, at most `whole`; `rate_min` bytes earn a second (0: any byte earns
+    /// all of it).
+    pub fn wait(&mut self, now: Time, moved: u64, whole: Duration, rate_min: u32) -> Duration {
+        let spent = now.since(self.since);
+        let bytes = moved.saturating_sub(self.moved);
+        let earned = match rate_min {
+            0 if bytes == 0 => Duration::ZERO,
+            0 => whole,
+            rate => Duration::from_secs_f64(bytes as f64 / f64::from(rate)),
+        };
+        self.left = self
+            .left
+            .saturating_sub(spent)
+            .saturating_add(earned)
+            .min(whole);
+        (self.since, self.moved) = (now, moved);
+        self.left
+    }
+
+    /// Others are waited for from `now` on.
+    pub fn rest(&mut self, now: Time) {
+        self.left = self.left.saturating_sub(now.since(self.since));
+        self.since = Time::NEVER;
+    }
 }
 
 impl Default for Alarm {
@@ -114,6 +164,46 @@ mod tests {
 
     fn token(slot: u32) -> Token {
         Token::new(Owner::Client, slot, 0)
+    }
+
+    const WHOLE: Duration = Duration::from_secs(30);
+
+    fn second(count: u64) -> Time {
+        Time(0) + Duration::from_secs(count)
+    }
+
+    #[test]
+    fn a_trickle_ends_patience_and_the_minimum_rate_keeps_it() {
+        // One byte every 20 s, at 240 bytes a second: the second wait is over after the rest of 30 s.
+        let mut patience = Patience::default();
+        assert_eq!(patience.wait(second(0), 0, WHOLE, 240), WHOLE);
+        let left = patience.wait(second(20), 1, WHOLE, 240);
+        assert!(left > Duration::from_secs(10) && left < Duration::from_millis(10_005));
+        // 4,800 bytes every 20 s are just enough, for ever.
+        let mut patience = Patience::default();
+        for turn in 0..100 {
+            let left = patience.wait(second(turn * 20), turn * 4800, WHOLE, 240);
+            assert!(left >= WHOLE - Duration::from_millis(1), "{turn}: {left:?}");
+        }
+        // Without a rate any byte will do.
+        let mut patience = Patience::default();
+        patience.wait(second(0), 0, WHOLE, 0);
+        assert_eq!(patience.wait(second(29), 1, WHOLE, 0), WHOLE);
+        assert_eq!(
+            patience.wait(second(49), 1, WHOLE, 0),
+            WHOLE - Duration::from_secs(20)
+        );
+    }
+
+    #[test]
+    fn what_others_take_costs_no_patience() {
+        let mut patience = Patience::default();
+        patience.wait(second(0), 0, WHOLE, 240);
+        patience.rest(second(10));
+        patience.rest(second(500));
+        let left = patience.wait(second(1000), 0, WHOLE, 240);
+        assert_eq!(left, Duration::from_secs(20));
+        assert_eq!(patience.wait(second(1001), 1 << 40, WHOLE, 240), WHOLE);
     }
 
     #[test]

@@ -278,6 +278,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         short: "",
+        long: "--min-rate",
+        takes: Takes::Value("RATE"),
+        env: "BESTGUESS_MIN_RATE",
+        default: "240",
+        group: Group::Times,
+        help: "bytes/s of a client that is waited for",
+        apply: |draft, text| put(&mut draft.config.rate_min, value::whole(text, 0, 1 << 30)),
+    },
+    OptionSpec {
+        short: "",
         long: "--idle-timeout",
         takes: Takes::Value("TIME"),
         env: "BESTGUESS_IDLE_TIMEOUT",

@@ -131,9 +131,18 @@ impl<N: Net> Proxy<N> {
         }
         task.has_moved = false;
         task.waiting = waiting;
+        if !matches!(waiting, Waiting::Content | Waiting::Reader) {
+            task.patience.rest(self.tools.now);
+        }
         let timeouts = &self.config.timeouts;
         let span = match waiting {
-            Waiting::Head | Waiting::Content | Waiting::Reader => timeouts.client,
+            Waiting::Head => timeouts.client,
+            Waiting::Content | Waiting::Reader => task.patience.wait(
+                self.tools.now,
+                client.conn.moved(),
+                timeouts.client,
+                self.config.rate_min,
+            ),
             Waiting::Place => timeouts.queue,
             Waiting::Connection => timeouts.connect,
             Waiting::Server => timeouts.response,

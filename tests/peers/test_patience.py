@@ -57,8 +57,26 @@ class Slow(Case):
             self.assert_408(client, started)
         self.assertEqual([request.content for request in self.server.requests], [None])
 
-    def test_content_that_goes_on_slowly_is_waited_for(self):
+    def test_content_that_trickles_is_given_up(self):
+        # Never silent for long, but far below the 240 bytes a second that are the least.
         with self.client(self.before) as client:
+            started = time.monotonic()
+            client.send(request_bytes("POST", "/", "Content-Length: 1000000"))
+            while client.is_silent(0.1):
+                client.send_what_goes(b"x")
+                self.assertLess(time.monotonic() - started, LATEST)
+            self.assert_408(client, started)
+
+    def test_content_that_is_fast_enough_is_waited_for(self):
+        with self.client(self.before) as client:
+            client.send(request_bytes("POST", "/", "Content-Length: 2000"))
+            for _ in range(20):
+                client.drip(b"x" * 100, pause=0.001)
+            self.assertEqual(client.response().status, 200)
+
+    def test_without_a_minimum_rate_only_silence_counts(self):
+        balancer = self.balancer([self.server], "--client-timeout", "1s", "--min-rate", "0")
+        with self.client(balancer) as client:
             client.send(request_bytes("POST", "/", "Content-Length: 20"))
             client.drip(b"x" * 20, pause=0.1)
             self.assertEqual(client.response().status, 200)

@@ -48,6 +48,7 @@ pub struct Scenario {
     pub clients_max: usize,
     pub policy: Policy,
     pub timeouts: Timeouts,
+    pub rate_min: u32,
     pub check: CheckConfig,
     pub down_status: u16,
     /// Of ten clients, how many may do wrong.
@@ -152,6 +153,7 @@ impl Scenario {
                 Policy::Random,
             ]),
             timeouts,
+            rate_min: rng.pick(&[0, 1, 240]),
             check,
             down_status: rng.pick(&[500, 503]),
             naughty: if has_client_faults {
@@ -212,6 +214,7 @@ impl Scenario {
             policy: self.policy,
             check: self.check.clone(),
             timeouts: self.timeouts.clone(),
+            rate_min: self.rate_min,
             down_status: self.down_status,
             budgets: self.budgets.clone(),
             ..Config::new(tcp_address(1000), servers)
@@ -366,7 +369,7 @@ impl fmt::Display for Scenario {
         let solid = self.servers.iter().filter(|server| server.is_solid).count();
         write!(
             out,
-            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, max {:?}), N {}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, clients_max {}, {:?}",
+            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, max {:?}), N {}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, clients_max {}, {:?}, {} bytes/s",
             self.clients,
             self.conns_each,
             self.naughty,
@@ -386,6 +389,7 @@ impl fmt::Display for Scenario {
             self.stop_again,
             self.clients_max,
             self.timeouts,
+            self.rate_min,
         )
     }
 }
