@@ -75,6 +75,8 @@ pub struct Task {
     pub heard: Option<Block>,
     /// What the client has still to take of the response.
     pub answer: Option<Block>,
+    /// The response's trailer section, which goes behind that; mostly empty.
+    pub trailers: Vec<u8>,
     /// Whether the server sent bytes behind its response.
     pub has_rest: bool,
     /// Who it waits for.
@@ -175,6 +177,7 @@ impl Task {
             sent: 0,
             heard: None,
             answer: None,
+            trailers: Vec::new(),
             has_rest: false,
             waiting: Waiting::Head,
             has_moved: true,

@@ -36,6 +36,8 @@ pub struct Exchange {
     keep_link: bool,
     /// What is changed of the response's framing for the client.
     reframing: Reframing,
+    /// Whether trailers go on to the client: it takes them, and the response may have some.
+    trailers: bool,
     interims: u8,
 }
 
@@ -171,6 +173,7 @@ impl Default for Exchange {
             keep_client: false,
             keep_link: false,
             reframing: Reframing::None,
+            trailers: false,
             interims: 0,
         }
     }
@@ -185,6 +188,7 @@ impl Exchange {
         self.may_ask_more = request.keep_alive;
         self.keep_client = request.keep_alive;
         self.upgrade = request.upgrade;
+        self.trailers = request.takes_trailers;
         self.request = match Meter::new(request.framing, Keep::Chunks) {
             Meter::Done => RequestState::Complete,
             meter => RequestState::Content(meter),
@@ -231,8 +235,11 @@ impl Exchange {
         if ends_with_close || !self.is_read() {
             self.keep_client = false;
         }
+        // Fields that Connection names end here even where they are trailers (RFC 9110 §7.6.1).
+        self.trailers &= response.framing == Framing::Chunked && !response.names_fields;
         let keep = match self.reframing {
             Reframing::Unchunk => Keep::Data,
+            _ if self.trailers => Keep::Trailers,
             Reframing::None | Reframing::Chunk => Keep::Chunks,
         };
         self.response = match Meter::new(response.framing, keep) {
@@ -245,6 +252,11 @@ impl Exchange {
     /// What is changed of the response's framing for the client.
     pub fn reframing(&self) -> Reframing {
         self.reframing
+    }
+
+    /// Whether the trailers of the response go on to the client.
+    pub fn passes_trailers(&self) -> bool {
+        self.trailers
     }
 
     /// The client connection has to end behind this exchange.

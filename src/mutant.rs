@@ -38,10 +38,11 @@ pub enum Mutant {
     ListenerEdgeLost,
     TunnelEndsWithOneSide,
     PanicInAStep,
+    TrailersLost,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 31] = [
+pub const ALL: [Mutant; 32] = [
     Mutant::LinkGenerationIgnored,
     Mutant::ClientGenerationIgnored,
     Mutant::ReadinessLostBehindAnyRead,
@@ -73,6 +74,7 @@ pub const ALL: [Mutant; 31] = [
     Mutant::ListenerEdgeLost,
     Mutant::TunnelEndsWithOneSide,
     Mutant::PanicInAStep,
+    Mutant::TrailersLost,
 ];
 
 /// Whether this bug is in.

@@ -12,7 +12,7 @@ use crate::buffer::{Block, Pool, SIZE_MAX};
 use crate::client::{Client, Fault, Next, Task, Tools};
 use crate::conn::{Conn, Filled, Flushed};
 use crate::exchange::{Heard, Loss, RequestState, ResponseState, Waiting};
-use crate::http::body::Reframing;
+use crate::http::body::{self, Meter, Reframing};
 use crate::http::head::{self, Refusal, Version};
 use crate::http::rewrite::{self, Answering};
 use crate::link::Link;
@@ -65,7 +65,8 @@ pub fn pump<S: Socket>(
             Ok(moved) => moved,
             Err(fault) => return Next::Failed(fault),
         };
-        if matches!(task.exchange.response, ResponseState::Complete) && task.answer.is_none() {
+        let is_complete = matches!(task.exchange.response, ResponseState::Complete);
+        if is_complete && task.answer.is_none() {
             return Next::Finished;
         }
         if up + down == 0 {
@@ -261,6 +262,16 @@ fn send_response<S: Socket>(
             send(&mut client.conn, piece, &mut task.answer, pool).map_err(gone)?;
         }
     }
+    if task.answer.is_none() && !task.trailers.is_empty() {
+        let Tools { head, pool, .. } = tools;
+        if mutant::is(Mutant::TrailersLost) {
+            task.trailers.clear();
+        }
+        head.clear();
+        body::trailers(head, &std::mem::take(&mut task.trailers));
+        moved += head.len();
+        send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)?;
+    }
     Ok(moved)
 }
 
@@ -431,6 +442,7 @@ fn judge_response(
                 reframing: exchange.reframing(),
                 date: Some(date),
                 switch: heard == Heard::Switch,
+                trailers: exchange.passes_trailers(),
             };
             rewrite::response(out, &response, answering);
         }
@@ -463,6 +475,9 @@ fn meter_response(bytes: &mut [u8], task: &mut Task) -> Result<usize, Fault> {
             task.content_bytes += passed.kept as u64;
             task.has_rest |= passed.read < bytes.len();
             if meter.is_done() {
+                if let Meter::Trailed(section) = meter {
+                    task.trailers = std::mem::take(section);
+                }
                 task.exchange.response = ResponseState::Complete;
             }
             Ok(passed.kept)

@@ -86,6 +86,7 @@ fn states() -> Vec<(Vec<&'static str>, Exchange)> {
             keep_client: next.1,
             keep_link: link.1,
             reframing: Reframing::None,
+            trailers: false,
             interims: u8::from(interims.1),
         };
         let names = vec![

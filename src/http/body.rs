@@ -1,9 +1,10 @@
 //! Content: how a message's end is found, byte by byte, whatever the pieces it comes in.
 //!
 //! A `Meter` reads along as content passes. It judges chunked content strictly and makes it
-//! canonical in place: extensions and trailers are dropped, so what goes on has one reading.
+//! canonical in place: extensions are dropped, and trailers but for a receiver that takes them, so
+//! what goes on has one reading.
 
-use super::field::Field;
+use super::field::{InTrailers, in_trailers};
 use super::grammar;
 use super::rules::Refusal;
 
@@ -47,6 +48,9 @@ const NAME_MAX: usize = 20;
 pub enum Meter {
     /// Nothing more belongs to the message.
     Done,
+    /// Nothing more belongs to it, but its trailer section has still to go on: its lines as they
+    /// came, each with its CR LF.
+    Trailed(Vec<u8>),
     /// So many bytes more, at least one.
     Length(u64),
     /// Chunks.
@@ -69,6 +73,8 @@ pub struct Chunked {
     name_len: u8,
     /// What is sent on: chunks, or only the data in them.
     keep: Keep,
+    /// The trailer section so far, if it is to go on.
+    section: Vec<u8>,
 }
 
 /// What of chunked content goes on.
@@ -76,6 +82,8 @@ pub struct Chunked {
 pub enum Keep {
     /// Canonical chunks.
     Chunks,
+    /// The same, and the trailers behind them.
+    Trailers,
     /// The data alone, for a receiver that does not know chunks.
     Data,
 }
@@ -120,28 +128,30 @@ impl Meter {
                 name: [0; NAME_MAX],
                 name_len: 0,
                 keep,
+                section: Vec::new(),
             }),
         }
     }
 
     /// Whether the message has ended.
     pub fn is_done(&self) -> bool {
-        matches!(self, Meter::Done)
+        matches!(self, Meter::Done | Meter::Trailed(_))
     }
 
     /// Whether the message may end with its stream, and so has ended when that does.
     pub fn ends_with_stream(&self) -> bool {
-        matches!(self, Meter::Done | Meter::UntilClose)
+        matches!(self, Meter::Done | Meter::Trailed(_) | Meter::UntilClose)
     }
 
     /// Reads along with `bytes`, the next of the stream, and moves to their front what goes on.
-    /// Stops behind the message's last byte. O(bytes).
+    /// Stops behind the message's last byte. O(bytes). What it leaves `Trailed` has gone on as far as
+    /// its last chunk: `trailers` writes the rest.
     ///
     /// # Errors
     /// `Chunk` or `Trailer`: the content is malformed; the stream is of no more use.
     pub fn pass(&mut self, bytes: &mut [u8]) -> Result<Passed, Refusal> {
         match self {
-            Meter::Done => Ok(Passed { read: 0, kept: 0 }),
+            Meter::Done | Meter::Trailed(_) => Ok(Passed { read: 0, kept: 0 }),
             Meter::UntilClose => Ok(Passed {
                 read: bytes.len(),
                 kept: bytes.len(),
@@ -162,7 +172,12 @@ impl Meter {
             Meter::Chunked(chunked) => {
                 let (passed, done) = chunked.pass(bytes)?;
                 if done {
-                    *self = Meter::Done;
+                    let section = std::mem::take(&mut chunked.section);
+                    *self = if section.is_empty() {
+                        Meter::Done
+                    } else {
+                        Meter::Trailed(section)
+                    };
                 }
                 Ok(passed)
             }
@@ -206,7 +221,7 @@ impl Chunked {
 
     /// Takes one byte of framing: whether it goes on, and whether it was the last of the message.
     fn step(&mut self, byte: u8) -> Result<(bool, bool), Refusal> {
-        let chunks = self.keep == Keep::Chunks;
+        let chunks = self.keep != Keep::Data;
         match self.state {
             State::Size => return self.size(byte, chunks),
             State::SizeBlank => {
@@ -254,11 +269,14 @@ impl Chunked {
             }
             State::DataReturn if byte == b'\r' => self.state = State::DataLineEnd,
             State::DataLineEnd if byte == b'\n' => self.state = State::Size,
+            // The empty line comes behind the trailers, and they go on later.
             State::TrailerStart if byte == b'\r' => {
                 self.state = State::LastLineEnd;
-                return Ok((chunks, false));
+                return Ok((chunks && self.section.is_empty(), false));
             }
-            State::LastLineEnd if byte == b'\n' => return Ok((chunks, true)),
+            State::LastLineEnd if byte == b'\n' => {
+                return Ok((chunks && self.section.is_empty(), true));
+            }
             State::TrailerStart
             | State::TrailerName
             | State::TrailerValue
@@ -305,9 +323,12 @@ impl Chunked {
         Ok((chunks, false))
     }
 
-    /// Takes one byte of a trailer field line; none of it goes on.
+    /// Takes one byte of a trailer field line; none of it goes on as it is.
     fn trailer(&mut self, byte: u8) -> Result<(), Refusal> {
         self.bounded(TRAILERS_MAX, Refusal::Trailer)?;
+        if self.keep == Keep::Trailers {
+            self.section.push(byte);
+        }
         match (self.state, byte) {
             (State::TrailerStart, _) if grammar::is_token(&[byte]) => {
                 self.name[0] = byte;
@@ -319,7 +340,7 @@ impl Chunked {
                     .name
                     .get(..usize::from(self.name_len))
                     .unwrap_or_default();
-                if Field::of(name).is_barred_from_trailers() {
+                if in_trailers(name) == InTrailers::Refused {
                     return Err(Refusal::Trailer);
                 }
                 self.state = State::TrailerValue;
@@ -347,6 +368,26 @@ impl Chunked {
             Ok(())
         }
     }
+}
+
+/// Appends the end of chunked content with the trailer section that a meter left `Trailed`: names
+/// and values as they came, without blanks around them, and without the fields that only mean
+/// something in a head (RFC 9110 §6.5.1).
+pub fn trailers(out: &mut Vec<u8>, section: &[u8]) {
+    for line in section.split(|byte| *byte == b'\n') {
+        let Some(colon) = memchr::memchr(b':', line) else {
+            continue;
+        };
+        let (name, value) = line.split_at(colon);
+        if in_trailers(name) == InTrailers::Kept {
+            let value = value.get(1..).unwrap_or_default();
+            let value = grammar::trim(value.strip_suffix(b"\r").unwrap_or(value));
+            for part in [name, b": ", value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -498,6 +539,36 @@ mod tests {
         }
         let long = format!("0\r\n{}: 1\r\n\r\n", "content-length".repeat(30));
         assert!(feed(long.as_bytes(), Keep::Chunks, 7).unwrap().2);
+    }
+
+    #[test]
+    fn trailers_go_on_behind_the_last_chunk_where_they_are_taken() {
+        let wire =
+            b"2;x\r\nhi\r\n0\r\nX-Sum:  7 \t\r\nDate: now\r\nEmpty:\r\nRetry-After: 3\r\n\r\nNEXT";
+        for step in 1..=wire.len() {
+            let mut meter = Meter::new(Framing::Chunked, Keep::Trailers);
+            let (mut out, mut read) = (Vec::new(), 0);
+            for piece in wire.chunks(step) {
+                let mut piece = piece.to_vec();
+                let passed = meter.pass(&mut piece).unwrap();
+                out.extend_from_slice(&piece[..passed.kept]);
+                read += passed.read;
+            }
+            let Meter::Trailed(section) = meter else {
+                panic!("step {step}: no trailers")
+            };
+            trailers(&mut out, &section);
+            assert_eq!(
+                (out.as_slice(), read),
+                (
+                    b"2\r\nhi\r\n0\r\nX-Sum: 7\r\nEmpty: \r\n\r\n".as_slice(),
+                    wire.len() - 4
+                ),
+                "step {step}"
+            );
+        }
+        let (out, _, done) = feed(b"0\r\n\r\n", Keep::Trailers, 1).unwrap();
+        assert_eq!((out.as_slice(), done), (b"0\r\n\r\n".as_slice(), true));
     }
 
     #[test]

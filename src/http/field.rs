@@ -22,6 +22,7 @@ pub enum Field {
     Connection,
     ContentLength,
     HttpSettings,
+    MaxForwards,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
@@ -50,7 +51,10 @@ impl Field {
                 (b"connection", Field::Connection),
                 (b"keep-alive", Field::KeepAlive),
             ],
-            12 => &[(b"content-type", Field::Kept)],
+            12 => &[
+                (b"content-type", Field::Kept),
+                (b"max-forwards", Field::MaxForwards),
+            ],
             13 => &[
                 (b"authorization", Field::Kept),
                 (b"cache-control", Field::Kept),
@@ -88,10 +92,57 @@ impl Field {
             Field::Other
         }
     }
+}
 
-    /// Whether a trailer section may not have it (RFC 9110 §6.5.1): it frames, routes or authorises.
-    pub fn is_barred_from_trailers(self) -> bool {
-        !matches!(self, Field::Other | Field::Via)
+/// What becomes of a field in a trailer section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InTrailers {
+    /// It goes on where trailers are taken.
+    Kept,
+    /// It steers how a message is handled from its beginning, so it comes too late to mean anything.
+    Dropped,
+    /// It frames, routes or authorises: nobody may ever merge it into the head.
+    Refused,
+}
+
+/// Fields that authorise, which the judge of heads need not know.
+const CREDENTIALS: [&str; 4] = [
+    "set-cookie",
+    "www-authenticate",
+    "proxy-authenticate",
+    "proxy-authorization",
+];
+/// Fields that steer what is done with a message from its beginning.
+const CONTROLS: [&str; 14] = [
+    "age",
+    "vary",
+    "range",
+    "pragma",
+    "expires",
+    "warning",
+    "if-match",
+    "if-range",
+    "location",
+    "content-range",
+    "if-none-match",
+    "retry-after",
+    "if-modified-since",
+    "if-unmodified-since",
+];
+
+/// What becomes of the field of `name` in a trailer section (RFC 9110 §6.5.1).
+pub fn in_trailers(name: &[u8]) -> InTrailers {
+    let is_any = |names: &[&str]| {
+        names
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    match Field::of(name) {
+        Field::Other | Field::Via if is_any(&CREDENTIALS) => InTrailers::Refused,
+        Field::Other | Field::Via if is_any(&CONTROLS) => InTrailers::Dropped,
+        Field::Other | Field::Via => InTrailers::Kept,
+        Field::Date | Field::MaxForwards => InTrailers::Dropped,
+        _ => InTrailers::Refused,
     }
 }
 

@@ -68,6 +68,10 @@ pub struct Request<'b> {
     pub expects_continue: bool,
     /// Whether it asks for an upgrade of the connection.
     pub upgrade: bool,
+    /// Whether the client takes trailers behind the content of the response (RFC 9110 §10.1.4).
+    pub takes_trailers: bool,
+    /// How many more hops it may go, of an OPTIONS or TRACE that says so (RFC 9110 §7.6.2).
+    pub hops: Option<u64>,
     /// Its fields.
     pub fields: Fields<'b>,
 }
@@ -84,6 +88,8 @@ pub struct Response<'b> {
     pub framing: Framing,
     /// Whether the server would take another request.
     pub keep_alive: bool,
+    /// Whether its Connection field names fields, in the head or the trailers, that end here.
+    pub names_fields: bool,
     /// Its fields.
     pub fields: Fields<'b>,
 }
@@ -212,6 +218,8 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'
         keep_alive: version == Version::Http11,
         expects_continue: false,
         upgrade: false,
+        takes_trailers: false,
+        hops: None,
         fields,
     };
     judge_target(&mut request)?;
@@ -267,6 +275,7 @@ pub fn response<'b>(
         version,
         framing: Framing::None,
         keep_alive: version == Version::Http11,
+        names_fields: false,
         fields,
     };
     judge_response_fields(&mut response, method)?;
@@ -560,12 +569,21 @@ fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
                 request.expects_continue = request.version == Version::Http11;
             }
             Field::Expect => return Err(Refusal::Expectation),
+            Field::Te => {
+                request.takes_trailers |=
+                    list(line.value).any(|coding| is_word(coding, b"trailers"))
+            }
+            Field::MaxForwards if matches!(request.method_name, b"OPTIONS" | b"TRACE") => {
+                request.hops = Some(hops(request.method_name, line.value)?);
+            }
             _ => {}
         }
     }
     if !has_host && request.version == Version::Http11 {
         return Err(Refusal::NoHost);
     }
+    // TE belongs to HTTP/1.1, as chunked content does.
+    request.takes_trailers &= request.version == Version::Http11;
     request.framing = framings.agree(request.version)?.unwrap_or(Framing::None);
     request.keep_alive = options.persists(request.version);
     options.mark_named(&mut request.fields);
@@ -580,6 +598,16 @@ fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// How many more hops an OPTIONS or TRACE may go (RFC 9110 §7.6.2), at least one.
+fn hops(method: &[u8], value: &[u8]) -> Result<u64, Refusal> {
+    match decimal(value) {
+        None => Err(Refusal::MaxForwards),
+        Some(0) if method == b"TRACE" => Err(Refusal::Trace),
+        Some(0) => Err(Refusal::LastHop),
+        Some(hops) => Ok(hops),
+    }
+}
+
 fn judge_response_fields(response: &mut Response<'_>, method: Method) -> Result<(), Refusal> {
     let mut framings = Framings::default();
     let mut options = Options::default();
@@ -592,6 +620,7 @@ fn judge_response_fields(response: &mut Response<'_>, method: Method) -> Result<
         }
     }
     response.keep_alive = options.persists(response.version);
+    response.names_fields = options.names_fields;
     options.mark_named(&mut response.fields);
     let framed = framings.agree(response.version)?;
     // RFC 9112 §6.3: these have no content, whatever their fields say.

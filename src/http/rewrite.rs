@@ -35,6 +35,8 @@ pub struct Answering<'d> {
     pub reframing: Reframing,
     /// Whether this is the 101 of an upgrade.
     pub switch: bool,
+    /// Whether the trailers of its content go on.
+    pub trailers: bool,
 }
 
 /// Appends `request` as it goes to a server to `out`, which must have room for it (it grows if not).
@@ -77,6 +79,8 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
             | Field::HttpSettings => false,
             Field::Named | Field::Lookalike | Field::Trailer => false,
             Field::Upgrade => request.upgrade,
+            // Written anew below, one less.
+            Field::MaxForwards => request.hops.is_none(),
             Field::Expect => request.expects_continue,
             Field::Forwarded
             | Field::XForwardedFor
@@ -96,10 +100,18 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
     if !has_host {
         line(out, b"Host", forwarding.host_default.as_bytes());
     }
-    out.extend_from_slice(match (request.upgrade, request.version) {
-        (true, _) => b"Connection: Upgrade\r\nVia: 1.1 bestguess\r\n",
-        (false, Version::Http11) => b"Via: 1.1 bestguess\r\n".as_slice(),
-        (false, Version::Http10) => b"Via: 1.0 bestguess\r\n",
+    if let Some(hops) = request.hops {
+        let mut number = itoa::Buffer::new();
+        line(out, b"Max-Forwards", number.format(hops - 1).as_bytes());
+    }
+    out.extend_from_slice(match (request.upgrade, request.takes_trailers) {
+        (true, _) => b"Connection: Upgrade\r\n",
+        (false, true) => b"TE: trailers\r\nConnection: TE\r\n".as_slice(),
+        (false, false) => b"",
+    });
+    out.extend_from_slice(match request.version {
+        Version::Http11 => b"Via: 1.1 bestguess\r\n",
+        Version::Http10 => b"Via: 1.0 bestguess\r\n",
     });
     let trusted = from_client
         .filter(|()| forwarding.trust)
@@ -126,12 +138,9 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
                 has_date = true;
                 true
             }
-            Field::Connection
-            | Field::KeepAlive
-            | Field::ProxyConnection
-            | Field::Te
-            | Field::Trailer => false,
+            Field::Connection | Field::KeepAlive | Field::ProxyConnection | Field::Te => false,
             Field::Named => false,
+            Field::Trailer => answering.trailers,
             Field::Upgrade => answering.switch,
             Field::ContentLength => has_framing,
             Field::TransferEncoding => {

@@ -26,6 +26,9 @@ pub enum Refusal {
     EncodingIn10,
     Expectation,
     Connect,
+    MaxForwards,
+    LastHop,
+    Trace,
     Chunk,
     Trailer,
     StatusLine,
@@ -37,7 +40,8 @@ pub enum Refusal {
 pub struct Rule {
     /// Which refusal it explains.
     pub refusal: Refusal,
-    /// The status that answers it in a request. In a response every row is a 502.
+    /// The status that answers it in a request: an error, but for a request that asks for its own end.
+    /// In a response every row is a 502.
     pub status: u16,
     /// What was wrong, for the client and the log.
     pub text: &'static str,
@@ -53,7 +57,7 @@ macro_rules! rules {
 
 /// The judge's table, in the order of `Refusal`.
 #[rustfmt::skip]
-pub static RULES: [Rule; 26] = rules! {
+pub static RULES: [Rule; 29] = rules! {
     RequestLine       400 "RFC 9112 §3"      "the request line is not METHOD TARGET HTTP/1.1"
     Target            400 "RFC 9112 §3.2"    "the request target has a form or a byte that is not allowed"
     TargetTooLong     414 "RFC 9110 §15.5.15" "the request target is longer than 8 KiB"
@@ -75,6 +79,9 @@ pub static RULES: [Rule; 26] = rules! {
     EncodingIn10      400 "RFC 9112 §6.1"    "a Transfer-Encoding in HTTP/1.0"
     Expectation       417 "RFC 9110 §10.1.1" "only the expectation 100-continue is known here"
     Connect           501 "RFC 9110 §9.3.6"  "CONNECT is for proxies that clients choose; this is not one"
+    MaxForwards       400 "RFC 9110 §7.6.2"  "the Max-Forwards is not one decimal number"
+    LastHop           200 "RFC 9110 §7.6.2"  "the request ends here, as its Max-Forwards asks"
+    Trace             501 "RFC 9110 §7.6.2"  "a TRACE that ends here, by its Max-Forwards, is not answered"
     Chunk             400 "RFC 9112 §7.1"    "the chunked content is malformed"
     Trailer           400 "RFC 9110 §6.5.1"  "a trailer field that frames, routes or authorises, or is malformed"
     StatusLine        502 "RFC 9112 §4"      "the status line is not HTTP/1.1 CODE REASON"

@@ -96,8 +96,10 @@ class ToServer(Case):
         self.assertEqual(request.one("Authorization"), "Basic eA==")
 
     def test_te_trailers_crosses_alone(self):
-        request = self.seen(request_bytes("GET", "/", "TE: trailers", "Connection: TE"))
-        self.assertIn(request.one("TE"), (None, "trailers"))
+        request = self.seen(request_bytes("GET", "/", "TE: gzip;q=1, trailers", "Connection: TE"))
+        self.assertEqual((request.one("TE"), request.one("Connection")), ("trailers", "TE"))
+        request = self.seen(request_bytes("GET", "/", "TE: gzip", "Connection: TE"))
+        self.assertEqual((request.one("TE"), request.one("Connection")), (None, None))
 
 
 class ToClient(Case):

@@ -1,5 +1,6 @@
 //! What the balancer sends to a client, read byte for byte at its own socket.
 
+use super::answers::trailers;
 use super::asked::request_key;
 use super::check::{AGES, Checker, Id, Outcome};
 use super::kernel::ConnId;
@@ -54,6 +55,8 @@ struct Current {
     answer: usize,
     content: u64,
     has_content: bool,
+    /// Whether the server's trailers have to come.
+    has_trailers: bool,
     is_foreign: bool,
 }
 
@@ -80,7 +83,10 @@ impl Checker {
                     reader.body(body);
                 }
                 Item::Data(data) => self.response_content(conn, data),
-                Item::End => self.response_end(conn, at),
+                Item::End => {
+                    self.judge_trailers(conn, &reader.take_trailers());
+                    self.response_end(conn, at);
+                }
                 Item::Bad(what) => self.fail(|| format!("client {conn} got {what}")),
             }
             if self.failure.is_some() {
@@ -137,7 +143,7 @@ impl Checker {
         if head.has("keep-alive")
             || head.has("proxy-connection")
             || head.has("x-hop")
-            || head.has("trailer")
+            || head.has("trailer") && !exchange.takes_trailers
         {
             self.fail(|| format!("the response to {id} has a field of one hop"));
         }
@@ -188,6 +194,7 @@ impl Checker {
                 answer,
                 content: 0,
                 has_content,
+                has_trailers: exchange.takes_trailers && chunked && head.has("x-sim-trailers"),
                 is_foreign,
             });
             tap.continues = 0;
@@ -235,6 +242,7 @@ impl Checker {
                     answer,
                     content: 0,
                     has_content: true,
+                    has_trailers: false,
                     is_foreign: false,
                 });
                 return Body::Endless;
@@ -260,6 +268,26 @@ impl Checker {
             let id = self.answers.get(answer).map_or(0, |answer| answer.id);
             self.fail(|| {
                 format!("the content of the response to {id} is changed near byte {position}")
+            });
+        }
+    }
+
+    /// Trailers reach those who take them, whole, and nobody else.
+    fn judge_trailers(&mut self, conn: ConnId, section: &[u8]) {
+        let Some(current) = self.client(conn).and_then(|tap| tap.current) else {
+            return;
+        };
+        let expected = if current.has_trailers && current.has_content {
+            trailers(response_key(current.answer))
+        } else {
+            String::new()
+        };
+        if section != expected.as_bytes() && !current.is_foreign {
+            self.fail(|| {
+                format!(
+                    "client {conn} got the trailers {:?}",
+                    section.escape_ascii().to_string()
+                )
             });
         }
     }

@@ -114,9 +114,11 @@ pub fn write(core: &mut Core, form: &Form, answer: usize, id: Id) -> Vec<u8> {
         let pad = rng.size(9000) as usize;
         out.extend_from_slice(format!("X-Pad: {}\r\n", "p".repeat(pad)).as_bytes());
     }
-    if rng.chance(100) {
+    let names_fields = rng.chance(100);
+    if names_fields {
         out.extend_from_slice(b"Keep-Alive: timeout=5\r\nX-Hop: 1\r\nConnection: x-hop\r\n");
     }
+    let has_trailers = !names_fields && rng.chance(300);
     if form.switches {
         out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: sim\r\n\r\n");
         write_content(&mut out, response_key(answer), 0, form.content as usize);
@@ -145,21 +147,40 @@ pub fn write(core: &mut Core, form: &Form, answer: usize, id: Id) -> Vec<u8> {
             out.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes())
         }
         Framing::Chunked if form.status == 204 => out.extend_from_slice(b"\r\n"),
-        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+        Framing::Chunked => {
+            if has_trailers {
+                // What the client reads is held against this.
+                out.extend_from_slice(b"X-Sim-Trailers: yes\r\nTrailer: X-Sum\r\n");
+            }
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+        }
         Framing::UntilClose => out.extend_from_slice(b"\r\n"),
     }
     if !has_content {
         return out;
     }
     match form.framing {
-        Framing::Chunked => write_chunks(core, &mut out, response_key(answer), form.content),
+        Framing::Chunked => {
+            let key = response_key(answer);
+            let section = if has_trailers {
+                trailers(key)
+            } else {
+                String::new()
+            };
+            write_chunks(core, &mut out, key, form.content, &section);
+        }
         _ => write_content(&mut out, response_key(answer), 0, form.content as usize),
     }
     out
 }
 
-/// Content in chunks of any size, with extensions and trailers now and then.
-pub fn write_chunks(core: &mut Core, out: &mut Vec<u8>, key: u64, content: u64) {
+/// The trailer section of the response with this key, as it has to arrive.
+pub fn trailers(key: u64) -> String {
+    format!("X-Sum: {key}\r\nX-Other: a b\r\n")
+}
+
+/// Content in chunks of any size, with extensions now and then, and this trailer section.
+pub fn write_chunks(core: &mut Core, out: &mut Vec<u8>, key: u64, content: u64, section: &str) {
     let rng = &mut core.rng;
     let mut at = 0;
     let most = rng.pick(&[1, 10, 1000, 100_000]).max(content / 60 + 1);
@@ -181,9 +202,7 @@ pub fn write_chunks(core: &mut Core, out: &mut Vec<u8>, key: u64, content: u64) 
         at += here;
     }
     out.extend_from_slice(b"0\r\n");
-    if rng.chance(100) {
-        out.extend_from_slice(b"X-Sum: 12\r\nX-Other: a\r\n");
-    }
+    out.extend_from_slice(section.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

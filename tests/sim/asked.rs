@@ -1,6 +1,6 @@
 //! What the balancer sends to a server, read byte for byte at its own socket.
 
-use super::check::{AGES, Checker, EARLY, Id, LATE, SPARE};
+use super::check::{AGES, Checker, EARLY, Exchange, Id, LATE, SPARE};
 use super::kernel::ConnId;
 use super::wire::{self, Body, Head, Item, Reader};
 
@@ -147,6 +147,9 @@ impl Checker {
                 Item::Data(data) => self.request_content(conn, data),
                 Item::End => {
                     self.request_end(conn, at);
+                    if !reader.take_trailers().is_empty() {
+                        self.fail(|| format!("trailers behind a request on link {conn}"));
+                    }
                     if !input.is_empty() {
                         self.fail(|| format!("bytes behind a request on link {conn}"));
                     }
@@ -226,7 +229,7 @@ impl Checker {
             return Body::None;
         };
         let exchange = exchange.clone();
-        if let Some(wrong) = judge_request(head, id) {
+        if let Some(wrong) = judge_request(head, id, &exchange) {
             self.fail(|| format!("request {id} reached server {server} {wrong}"));
         }
         if exchange.is_malformed && !exchange.expects {
@@ -367,7 +370,7 @@ impl Checker {
 }
 
 /// What is wrong with the head of a request that goes to a server.
-fn judge_request(head: &Head, id: Id) -> Option<&'static str> {
+fn judge_request(head: &Head, id: Id, exchange: &Exchange) -> Option<&'static str> {
     let has = |name| head.has(name);
     if !head.line.ends_with(" HTTP/1.1") {
         return Some("in another version");
@@ -384,15 +387,12 @@ fn judge_request(head: &Head, id: Id) -> Option<&'static str> {
     {
         return Some("without what the balancer adds");
     }
-    if has("keep-alive") || has("te") || has("proxy-connection") || has("trailer") || has("x-hop") {
+    if has("keep-alive") || has("proxy-connection") || has("trailer") || has("x-hop") {
         return Some("with a field of one hop");
     }
-    if has("connection") != has("upgrade")
-        || head
-            .get("connection")
-            .is_some_and(|value| value != "Upgrade")
-    {
-        return Some("with a Connection field of the client's");
+    match (head.get("connection"), has("upgrade"), head.get("te")) {
+        (None, false, None) | (Some("Upgrade"), true, None) => None,
+        (Some("TE"), false, Some("trailers")) if exchange.takes_trailers => None,
+        _ => Some("with a Connection field of the client's"),
     }
-    None
 }

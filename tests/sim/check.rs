@@ -70,6 +70,7 @@ pub struct Exchange {
     pub is_malformed: bool,
     pub expects: bool,
     pub upgrades: bool,
+    pub takes_trailers: bool,
     /// The length of its content.
     pub content: u64,
     pub excuses: u8,
@@ -148,6 +149,7 @@ impl Checker {
             is_malformed: false,
             expects: false,
             upgrades: false,
+            takes_trailers: false,
             content: 0,
             excuses: 0,
             reached: 0,

@@ -104,6 +104,7 @@ fn write_one(
     };
     let is_chunked = is_upload && !is_old && rng.chance(400);
     let expects = is_upload && !is_old && content > 0 && rng.chance(tastes.expects);
+    let takes_trailers = !is_old && !upgrades && rng.chance(300);
     let id = core.check.ask(Exchange {
         is_head: method == "HEAD",
         is_old,
@@ -112,6 +113,7 @@ fn write_one(
         is_malformed,
         expects,
         upgrades,
+        takes_trailers,
         content,
         excuses: 0,
         reached: 0,
@@ -147,12 +149,15 @@ fn write_one(
         head.push_str(&format!("X-Pad:{}\r\n", "p".repeat(pad)));
     }
     if rng.chance(100) {
-        head.push_str("Keep-Alive: 5\r\nTE: trailers\r\nX-Hop: 1\r\nX-Forwarded-For: 1.2.3.4\r\n");
+        head.push_str("Keep-Alive: 5\r\nTE: deflate\r\nX-Hop: 1\r\nX-Forwarded-For: 1.2.3.4\r\n");
         if !upgrades && !is_old {
             head.push_str("Connection: x-hop\r\n");
         } else {
             head.truncate(head.len() - "X-Hop: 1\r\nX-Forwarded-For: 1.2.3.4\r\n".len());
         }
+    }
+    if takes_trailers {
+        head.push_str("TE: trailers\r\n");
     }
     if is_old && (!is_last || rng.chance(500)) {
         head.push_str("Connection: keep-alive\r\n");
@@ -174,7 +179,12 @@ fn write_one(
     stream.extend_from_slice(head.as_bytes());
     let head_end = stream.len();
     if is_chunked {
-        write_chunks(core, stream, request_key(id), content);
+        let section = if core.rng.chance(100) {
+            "X-Sum: 12\r\nX-Other: a\r\n"
+        } else {
+            ""
+        };
+        write_chunks(core, stream, request_key(id), content, section);
     } else {
         write_content(stream, request_key(id), 0, content as usize);
     }

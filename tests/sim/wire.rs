@@ -1,7 +1,7 @@
 //! An own reading of HTTP/1.1, for the checker only: small, strict, and nothing of the balancer's.
 //!
 //! It reads what the balancer wrote, and the balancer has to write canonically: one blank behind a
-//! colon, chunks without extensions, no trailers. Content is a function of its key and position.
+//! colon, chunks without extensions; trailers are handed out as they came. Content is a function of its key and position.
 
 use std::sync::OnceLock;
 
@@ -125,6 +125,7 @@ enum State {
     Chunk(u64),
     ChunkEnd(u8),
     Last(u8),
+    Trailer,
     Endless,
     Over,
     Bad,
@@ -135,6 +136,7 @@ enum State {
 pub struct Reader {
     state: State,
     head: Vec<u8>,
+    trailers: Vec<u8>,
 }
 
 impl Default for Reader {
@@ -142,11 +144,17 @@ impl Default for Reader {
         Reader {
             state: State::Head,
             head: Vec::new(),
+            trailers: Vec::new(),
         }
     }
 }
 
 impl Reader {
+    /// The trailer section of the message that is just over.
+    pub fn take_trailers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.trailers)
+    }
+
     /// Says how the content behind the head that was just read ends.
     pub fn body(&mut self, body: Body) {
         self.state = match body {
@@ -258,6 +266,14 @@ impl Reader {
             (State::ChunkEnd(0), b'\r') => State::ChunkEnd(1),
             (State::ChunkEnd(1), b'\n') => State::Size(0, 0),
             (State::Last(0), b'\r') => State::Last(1),
+            (State::Last(0) | State::Trailer, _) => {
+                self.trailers.push(byte);
+                if byte == b'\n' {
+                    State::Last(0)
+                } else {
+                    State::Trailer
+                }
+            }
             (State::Last(1), b'\n') => State::Over,
             _ => return false,
         };

@@ -14,6 +14,7 @@ const KEPT: Answering<'static> = Answering {
     close: false,
     reframing: Reframing::None,
     switch: false,
+    trailers: false,
 };
 
 fn sent_with(head: &[u8], forwarding: &Forwarding<'_>) -> Vec<u8> {
@@ -64,7 +65,7 @@ fn fields_keep_their_order_and_their_bytes() {
 fn what_belongs_to_the_connection_stays_behind() {
     let lines = [
         "GET / HTTP/1.1",
-        "TE: trailers",
+        "TE: gzip",
         "Host: a",
         "Connection: close, X-Named, TE, Cookie",
         "X-Named: 1",
@@ -275,9 +276,65 @@ fn a_response_keeps_its_fields_but_those_of_the_connection() {
         close: true,
         reframing: Reframing::Unchunk,
         switch: false,
+        trailers: false,
     };
     let expected = "HTTP/1.1 200 fine\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: now\r\nConnection: close\r\n\r\n";
     assert_eq!(answered(&lines, Method::Other, unchunked), expected);
+}
+
+#[test]
+fn the_trailer_field_goes_with_its_trailers() {
+    let lines = [
+        "HTTP/1.1 200 OK",
+        "Trailer: X-Sum",
+        "Transfer-Encoding: chunked",
+    ];
+    let with = Answering {
+        trailers: true,
+        ..KEPT
+    };
+    let expected = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(answered(&lines, Method::Other, with), expected);
+    let expected = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(answered(&lines, Method::Other, KEPT), expected);
+}
+
+#[test]
+fn a_server_is_told_of_a_client_that_takes_trailers() {
+    for (te, told) in [
+        ("TE: trailers", true),
+        ("te: gzip;q=0.5, Trailers", true),
+        ("TE: gzip", false),
+        ("TE: trailers-not", false),
+    ] {
+        let text = sent(&["GET / HTTP/1.1", "Host: a", te, "Connection: TE"], &PLAIN);
+        assert_eq!(text.contains("TE: trailers\r\nConnection: TE\r\n"), told);
+        assert_eq!(text.matches("TE").count(), if told { 2 } else { 0 }, "{te}");
+    }
+    let lines = [
+        "GET / HTTP/1.1",
+        "Host: a",
+        "TE: trailers",
+        "Connection: TE, Upgrade",
+        "Upgrade: websocket",
+    ];
+    let text = sent(&lines, &PLAIN);
+    assert!(text.contains("Connection: Upgrade\r\n") && !text.contains("TE"));
+}
+
+#[test]
+fn a_trace_has_one_hop_less_to_go() {
+    for (method, hops, passed) in [
+        ("TRACE", "10", "Max-Forwards: 9\r\n"),
+        ("OPTIONS", "01", "Max-Forwards: 0\r\n"),
+        ("GET", "7", "Max-Forwards: 7\r\n"),
+    ] {
+        let line = format!("{method} / HTTP/1.1");
+        let field = format!("Max-Forwards: {hops}");
+        let text = sent(&[&line, "Host: a", &field], &PLAIN);
+        assert_eq!(text.matches("Max-Forwards").count(), 1);
+        assert!(text.contains(passed), "{text}");
+    }
 }
 
 #[test]
