@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::conn::{Conn, Filled};
 use crate::deadline::{Alarm, Patience};
 use crate::exchange::{Exchange, RequestState, Waiting};
-use crate::http::head::{self, Refusal};
+use crate::http::head::{self, Method, Refusal};
 use crate::http::rewrite::{self, Forwarding};
 use crate::mutant::{self, Mutant};
 use crate::net::{Socket, Time};
@@ -89,8 +89,8 @@ pub struct Task {
     pub tried: Vec<u16>,
     /// The server whose pooled link proved stale, so that the next one to it has to be new.
     pub stale_at: Option<usize>,
-    /// Whether a server took it and broke off before it answered.
-    pub met_broken_server: bool,
+    /// How many servers took it and broke off before they answered.
+    pub breaks: u8,
     /// When the server was last given it.
     pub dispatched: Time,
     /// The status that the client got, 0 before that.
@@ -138,6 +138,9 @@ pub enum Fault {
     Link(Option<std::io::ErrorKind>),
     /// The client has left.
     ClientGone,
+    /// A block was too small for what had to be held: a mistake of ours, which costs the connection
+    /// rather than bytes of it.
+    TooLong,
 }
 
 /// What a turn lends to each step: memory that nobody keeps, the pool, and the time.
@@ -184,7 +187,7 @@ impl Task {
             patience: Patience::default(),
             tried: Vec::new(),
             stale_at: None,
-            met_broken_server: false,
+            breaks: 0,
             dispatched: now,
             status: 0,
             content_bytes: 0,
@@ -305,13 +308,18 @@ impl<S: Socket> Client<S> {
                 Ok(used) => used,
                 Err(refusal) => return Next::Failed(Fault::Request(refusal)),
             };
-            let rest = bytes.get(used.unwrap_or(0)..).unwrap_or_default();
+            let rest = match used {
+                Some(used) => bytes.get(used..).unwrap_or_default(),
+                // Empty lines before a request are of no use to anybody.
+                None => bytes.get(head::blank_lines(bytes)..).unwrap_or_default(),
+            };
             if !rest.is_empty() && !pool.append(&mut task.inbound, rest) {
                 return Next::Failed(Fault::Request(Refusal::HeadTooLong));
             }
+            let left = rest.len();
             match used {
                 Some(_) => return keep_request(task, tools),
-                None => task.searched = count,
+                None => task.searched = left,
             }
         }
         Next::Wait
@@ -378,8 +386,13 @@ fn judge_inbound(
         tools.access.is_on(),
     ) {
         Ok(None) => {
+            block.consume(head::blank_lines(block.filled()));
             task.searched = block.len();
-            task.inbound = Some(block);
+            if block.is_empty() {
+                tools.pool.give(block);
+            } else {
+                task.inbound = Some(block);
+            }
             None
         }
         Ok(Some(used)) => {
@@ -412,6 +425,10 @@ fn judge(
     let blank = head::blank_lines(bytes);
     let (_, bytes) = bytes.split_at_mut(blank);
     let searched = searched.saturating_sub(blank);
+    if bytes.starts_with(b"HEAD ") {
+        // Whatever answers it has no content, even if it is refused.
+        task.exchange.method = Method::Head;
+    }
     let Some(end) = head::find_end(bytes, searched) else {
         head::begun(bytes, searched)?;
         return Ok(None);
@@ -430,6 +447,9 @@ fn judge(
         out.extend_from_slice(content.get(..passed.kept).unwrap_or_default());
         if meter.is_done() {
             task.exchange.request = RequestState::Complete;
+        }
+        if passed.read > 0 {
+            task.exchange.content_came();
         }
     }
     Ok(Some(used))

@@ -115,6 +115,11 @@ impl<S: Socket> Conn<S> {
         Ok(())
     }
 
+    /// Its end, when it comes, is a reset.
+    pub fn abort(&mut self) {
+        self.socket.abort();
+    }
+
     /// Receives once into `room`, which must not be empty.
     pub fn fill(&mut self, room: &mut [u8]) -> Filled {
         debug_assert!(!room.is_empty());

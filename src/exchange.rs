@@ -5,11 +5,12 @@
 //! event and is compared with a committed snapshot.
 
 use crate::http::body::{Framing, Keep, Meter, Reframing};
-use crate::http::head::{Method, Refusal, Request, Response, Version};
+use crate::http::grammar::list;
+use crate::http::head::{Field, Method, Refusal, Request, Response, Version};
 use crate::mutant::{self, Mutant};
 
 /// Interim responses that one exchange may bring.
-const INTERIMS_MAX: u8 = 16;
+const INTERIMS_MAX: u8 = 100;
 
 /// The state of one exchange.
 #[derive(Debug)]
@@ -26,8 +27,9 @@ pub struct Exchange {
     pub is_sent: bool,
     /// Whether all that was read of the request is still there, to be sent again.
     pub is_whole: bool,
-    /// Whether an upgrade was asked for.
-    upgrade: bool,
+    /// The protocols that an upgrade was offered to, as a list; empty: none was asked for.
+    offered: Vec<u8>,
+    expectation: Expectation,
     /// Whether the client may send another request behind this one, answered or not.
     may_ask_more: bool,
     /// Whether the client connection may go on behind the response.
@@ -38,7 +40,22 @@ pub struct Exchange {
     reframing: Reframing,
     /// Whether trailers go on to the client: it takes them, and the response may have some.
     trailers: bool,
+    /// Whether only the end of the connection tells the client where the response ends.
+    is_until_close: bool,
     interims: u8,
+}
+
+/// What became of an `Expect: 100-continue` (RFC 9110 §10.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expectation {
+    /// There was none.
+    None,
+    /// The client waits for a 100.
+    Open,
+    /// The client sent content before it came.
+    Overtaken,
+    /// An interim response came.
+    Met,
 }
 
 /// How far a request was read.
@@ -168,12 +185,14 @@ impl Default for Exchange {
             version: Version::Http11,
             is_sent: false,
             is_whole: true,
-            upgrade: false,
+            offered: Vec::new(),
+            expectation: Expectation::None,
             may_ask_more: true,
             keep_client: false,
             keep_link: false,
             reframing: Reframing::None,
             trailers: false,
+            is_until_close: false,
             interims: 0,
         }
     }
@@ -187,7 +206,16 @@ impl Exchange {
         self.version = request.version;
         self.may_ask_more = request.keep_alive;
         self.keep_client = request.keep_alive;
-        self.upgrade = request.upgrade;
+        if request.upgrade {
+            let fields = request.fields.iter();
+            for field in fields.filter(|field| field.kind == Field::Upgrade) {
+                self.offered.extend_from_slice(field.value);
+                self.offered.push(b',');
+            }
+        }
+        if request.expects_continue {
+            self.expectation = Expectation::Open;
+        }
         self.trailers = request.takes_trailers;
         self.request = match Meter::new(request.framing, Keep::Chunks) {
             Meter::Done => RequestState::Complete,
@@ -195,14 +223,27 @@ impl Exchange {
         };
     }
 
-    /// A response head is whole and may pass.
+    /// Content of the request came from the client.
+    pub fn content_came(&mut self) {
+        if self.expectation == Expectation::Open {
+            self.expectation = Expectation::Overtaken;
+        }
+    }
+
+    /// Whether the client rightly sends no content: it waits for a 100.
+    pub fn awaits_continue(&self) -> bool {
+        self.expectation == Expectation::Open
+    }
+
+    /// A response head is whole and may pass; `is_sent_whole`: the server was sent all that was read
+    /// of the request.
     ///
     /// # Errors
     /// `Switch`: a 101 that was not asked for; `Interim`: more interim responses than anyone needs.
-    pub fn hear(&mut self, response: &Response<'_>) -> Result<Heard, Refusal> {
+    pub fn hear(&mut self, response: &Response<'_>, is_sent_whole: bool) -> Result<Heard, Refusal> {
         debug_assert!(matches!(self.response, ResponseState::Awaited));
         if response.status == 101 {
-            if !self.upgrade || response.version != Version::Http11 {
+            if response.version != Version::Http11 || !self.has_offered(response) {
                 return Err(Refusal::Switch);
             }
             self.response = ResponseState::Tunnel {
@@ -213,6 +254,9 @@ impl Exchange {
         }
         if response.status < 200 && !mutant::is(Mutant::InterimTakenForFinal) {
             self.interims = self.interims.saturating_add(1);
+            if self.expectation != Expectation::None {
+                self.expectation = Expectation::Met;
+            }
             return if self.interims > INTERIMS_MAX {
                 Err(Refusal::Interim)
             } else {
@@ -224,15 +268,23 @@ impl Exchange {
             (Framing::UntilClose, Version::Http11) => Reframing::Chunk,
             _ => Reframing::None,
         };
-        self.keep_link = response.keep_alive && response.framing != Framing::UntilClose;
+        // A server that answers before it has all of the request may take what comes next on the link
+        // for the rest of it, even if the rest comes before the response has been passed on. The same
+        // for one that did not say whether it would read content that was on its way unasked.
+        let is_whole_there =
+            self.is_read() && is_sent_whole || mutant::is(Mutant::LinkKeptBehindEarlyResponse);
+        self.keep_link = response.keep_alive
+            && response.framing != Framing::UntilClose
+            && is_whole_there
+            && self.expectation != Expectation::Overtaken;
         // What only the end of the connection ends, ends the connection; and a request that is not
         // all here by now may never be: its rest must not be taken for the next request.
-        let ends_with_close = match self.reframing {
+        self.is_until_close = match self.reframing {
             Reframing::None => response.framing == Framing::UntilClose,
             Reframing::Chunk => false,
             Reframing::Unchunk => true,
         };
-        if ends_with_close || !self.is_read() {
+        if self.is_until_close || !self.is_read() {
             self.keep_client = false;
         }
         // Fields that Connection names end here even where they are trailers (RFC 9110 §7.6.1).
@@ -247,6 +299,31 @@ impl Exchange {
             meter => ResponseState::Content(meter),
         };
         Ok(Heard::Final)
+    }
+
+    /// Whether a 101 switches to what the client offered, and to nothing else (RFC 9110 §7.8).
+    fn has_offered(&self, response: &Response<'_>) -> bool {
+        let fields = response.fields.iter();
+        let mut chosen = fields
+            .filter(|field| field.kind == Field::Upgrade)
+            .flat_map(|field| list(field.value))
+            .peekable();
+        let is_offered =
+            |protocol: &[u8]| list(&self.offered).any(|one| one.eq_ignore_ascii_case(protocol));
+        chosen.peek().is_some() && chosen.all(is_offered)
+    }
+
+    /// The response that was heard last is not passed on after all.
+    pub fn unhear(&mut self) {
+        self.response = ResponseState::Awaited;
+        self.is_until_close = false;
+        self.keep_client = self.may_ask_more;
+    }
+
+    /// Whether a client whose connection ended in good order now would take a response for whole
+    /// that is not: nothing but that end would tell.
+    pub fn would_seem_whole(&self) -> bool {
+        self.is_until_close
     }
 
     /// What is changed of the response's framing for the client.
@@ -273,6 +350,14 @@ impl Exchange {
     /// last.
     pub fn may_ask_more(&self) -> bool {
         self.may_ask_more
+    }
+
+    /// Whether one direction of a tunnel has ended.
+    pub fn is_half_closed(&self) -> bool {
+        match self.response {
+            ResponseState::Tunnel { up, down } => up != Half::Open || down != Half::Open,
+            _ => false,
+        }
     }
 
     /// Whether all of the request was read from the client.

@@ -39,10 +39,11 @@ pub enum Mutant {
     TunnelEndsWithOneSide,
     PanicInAStep,
     TrailersLost,
+    CutInGoodOrder,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 32] = [
+pub const ALL: [Mutant; 33] = [
     Mutant::LinkGenerationIgnored,
     Mutant::ClientGenerationIgnored,
     Mutant::ReadinessLostBehindAnyRead,
@@ -75,6 +76,7 @@ pub const ALL: [Mutant; 32] = [
     Mutant::TunnelEndsWithOneSide,
     Mutant::PanicInAStep,
     Mutant::TrailersLost,
+    Mutant::CutInGoodOrder,
 ];
 
 /// Whether this bug is in.

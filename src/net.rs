@@ -192,6 +192,10 @@ pub trait Socket {
     /// Those of the operating system; the connection is then of no more use.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// From now on dropping the socket resets the connection, so that the peer does not take the end
+    /// of what came for the end of what was meant.
+    fn abort(&mut self);
+
     /// How the making of the connection went, once an edge told of the socket.
     ///
     /// # Errors

@@ -107,7 +107,10 @@ pub fn waiting<S: Socket>(client: &Client<S>, link: &Link<S>, task: &Task) -> Wa
         _ if task.answer.is_some() => Waiting::Reader,
         ResponseState::Awaited if link.served == 0 && !task.exchange.is_sent => Waiting::Connection,
         ResponseState::Awaited
-            if !task.exchange.is_read() && !has_unsent && !client.conn.is_readable() =>
+            if !task.exchange.is_read()
+                && !task.exchange.awaits_continue()
+                && !has_unsent
+                && !client.conn.is_readable() =>
         {
             Waiting::Content
         }
@@ -143,17 +146,18 @@ fn send_request<S: Socket>(
         if meter.is_done() {
             task.exchange.request = RequestState::Complete;
         }
+        task.exchange.content_came();
         let (bytes, rest) = bytes.split_at(passed.read);
         let content = bytes.get(..passed.kept).unwrap_or_default();
-        if !rest.is_empty() {
-            // Not longer than what one receive took, and there was nothing before it.
-            let fitted = pool.append(&mut task.inbound, rest);
-            debug_assert!(fitted);
+        // Not longer than what one receive took, and there was nothing before it.
+        if !rest.is_empty() && !pool.append(&mut task.inbound, rest) {
+            return Err(Fault::TooLong);
         }
         let kept = task.request.as_ref().map_or(0, Block::len);
         if task.exchange.is_whole && task.request.is_some() && kept + content.len() <= WHOLE_MAX {
-            let fitted = pool.append(&mut task.request, content);
-            debug_assert!(fitted);
+            if !pool.append(&mut task.request, content) {
+                return Err(Fault::TooLong);
+            }
             flush_request(link, task, pool);
             continue;
         }
@@ -163,7 +167,7 @@ fn send_request<S: Socket>(
             continue;
         }
         match link.conn.flush(content) {
-            Flushed::Some(count) => hold(&mut task.request, content, count, pool),
+            Flushed::Some(count) => hold(&mut task.request, content, count, pool)?,
             Flushed::Broken(kind) => link.broken = Some(kind),
         }
     }
@@ -199,9 +203,7 @@ fn send_response<S: Socket>(
     task: &mut Task,
     tools: &mut Tools,
 ) -> Result<usize, Fault> {
-    let gone = |_| Fault::ClientGone;
-    let mut moved =
-        flush_block(&mut client.conn, &mut task.answer, &mut tools.pool).map_err(gone)?;
+    let mut moved = flush_block(&mut client.conn, &mut task.answer, &mut tools.pool)?;
     while task.answer.is_none()
         && matches!(
             task.exchange.response,
@@ -231,22 +233,22 @@ fn send_response<S: Socket>(
                             LAST_CHUNK,
                             &mut task.answer,
                             &mut tools.pool,
-                        )
-                        .map_err(gone)?;
+                        )?;
                     }
                     break;
                 }
                 return Err(Fault::Link(link.broken));
             }
         };
-        moved += count;
         if !task.exchange.is_sent {
             // Whatever this answers, it is not this request.
             return Err(Fault::Link(Some(io::ErrorKind::InvalidData)));
         }
         if is_awaited {
-            answer_head(client, task, tools, count)?;
+            // Parts of a head are no progress: who sends it byte by byte has no more time for it.
+            moved += answer_head(client, task, tools, count)?;
         } else {
+            moved += count;
             let Tools {
                 scratch,
                 head,
@@ -256,10 +258,11 @@ fn send_response<S: Socket>(
             let bytes = scratch
                 .get_mut(HEADROOM..HEADROOM + count)
                 .unwrap_or_default();
-            let kept = meter_response(bytes, task)?;
+            let kept = meter_response(bytes, task).map_err(Fault::Response)?;
             head.clear();
-            let piece = around(scratch, head, HEADROOM, kept, task.exchange.reframing());
-            send(&mut client.conn, piece, &mut task.answer, pool).map_err(gone)?;
+            let reframing = task.exchange.reframing();
+            let piece = around(scratch, head, HEADROOM, kept, reframing).ok_or(Fault::TooLong)?;
+            send(&mut client.conn, piece, &mut task.answer, pool)?;
         }
     }
     if task.answer.is_none() && !task.trailers.is_empty() {
@@ -270,20 +273,19 @@ fn send_response<S: Socket>(
         head.clear();
         body::trailers(head, &std::mem::take(&mut task.trailers));
         moved += head.len();
-        send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)?;
+        send(&mut client.conn, head, &mut task.answer, pool)?;
     }
     Ok(moved)
 }
 
 /// Takes `count` bytes in the scratch as the (next part of the) response's head, and sends it with
-/// the content that came along in one piece.
+/// the content that came along in one piece. Tells how many of them were of use by now.
 fn answer_head<S: Socket>(
     client: &mut Client<S>,
     task: &mut Task,
     tools: &mut Tools,
     count: usize,
-) -> Result<(), Fault> {
-    let gone = |_| Fault::ClientGone;
+) -> Result<usize, Fault> {
     let Tools {
         scratch,
         head,
@@ -298,9 +300,11 @@ fn answer_head<S: Socket>(
         // The head came in pieces: its parts are joined in the block.
         let searched = block.len();
         let mut joined = Some(block);
-        let fitted = pool.append(&mut joined, scratch.get(HEADROOM..end).unwrap_or_default());
-        debug_assert!(fitted);
-        let Some(joined) = joined else { return Ok(()) };
+        if !pool.append(&mut joined, scratch.get(HEADROOM..end).unwrap_or_default()) {
+            task.heard = joined;
+            return Err(Fault::Response(Refusal::HeadTooLong));
+        }
+        let Some(joined) = joined else { return Ok(0) };
         block = joined;
         let judged = judge_response(block.filled_mut(), searched, task, head, date, *is_draining);
         if let Ok(judged) = &judged {
@@ -323,12 +327,14 @@ fn answer_head<S: Socket>(
             }) => {
                 block.consume(content);
                 task.heard = Some(block);
-                send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)
+                send(&mut client.conn, head, &mut task.answer, pool)?;
+                Ok(content)
             }
             Ok(_) => {
                 pool.give(block);
                 task.drop_sent(pool);
-                send(&mut client.conn, head, &mut task.answer, pool).map_err(gone)
+                send(&mut client.conn, head, &mut task.answer, pool)?;
+                Ok(count)
             }
             Err(refusal) => {
                 pool.give(block);
@@ -344,44 +350,41 @@ fn answer_head<S: Socket>(
         if !rest.is_empty() && !pool.append(&mut task.heard, rest) {
             return Err(Fault::Response(Refusal::HeadTooLong));
         }
-        return send(&mut client.conn, head, &mut task.answer, pool).map_err(gone);
+        send(&mut client.conn, head, &mut task.answer, pool)?;
+        return Ok(judged.content);
     }
     task.drop_sent(pool);
     let content = HEADROOM + judged.content;
-    let piece = around(
-        scratch,
-        head,
-        content,
-        judged.kept,
-        task.exchange.reframing(),
-    );
-    send(&mut client.conn, piece, &mut task.answer, pool).map_err(gone)
+    let reframing = task.exchange.reframing();
+    let piece = around(scratch, head, content, judged.kept, reframing).ok_or(Fault::TooLong)?;
+    send(&mut client.conn, piece, &mut task.answer, pool)?;
+    Ok(count)
 }
 
 /// Puts `head`, and the frame of a chunk if the content has to have one, around the `kept` bytes of
-/// content at `content`: all of it lies in one piece in the scratch, so that one send does.
+/// content at `content`: all of it lies in one piece in the scratch, so that one send does. None: it
+/// has no room there, which never happens.
 fn around<'s>(
     scratch: &'s mut [u8],
     head: &mut Vec<u8>,
     content: usize,
     kept: usize,
     reframing: Reframing,
-) -> &'s [u8] {
+) -> Option<&'s [u8]> {
     let mut end = content + kept;
     if reframing == Reframing::Chunk && kept > 0 {
         chunk_size(head, kept);
-        if let Some(behind) = scratch.get_mut(end..end + TAILROOM) {
-            behind.copy_from_slice(b"\r\n");
-            end += TAILROOM;
-        }
+        scratch
+            .get_mut(end..end + TAILROOM)?
+            .copy_from_slice(b"\r\n");
+        end += TAILROOM;
     }
     // What stands before the content is the head that came, or room: a new head is hardly longer.
-    let start = content.saturating_sub(head.len());
-    debug_assert!(content >= head.len());
-    if let Some(before) = scratch.get_mut(start..content) {
-        before.copy_from_slice(head);
-    }
-    scratch.get(start..end).unwrap_or_default()
+    let start = content.checked_sub(head.len());
+    debug_assert!(start.is_some());
+    let start = start?;
+    scratch.get_mut(start..content)?.copy_from_slice(head);
+    scratch.get(start..end)
 }
 
 /// Appends a chunk's size line (RFC 9112 §7.1).
@@ -424,13 +427,14 @@ fn judge_response(
             });
         };
         let mut slots = head::slots();
+        let is_sent_whole = !task.has_unsent();
         let exchange = &mut task.exchange;
         let response = head::response(
             rest.get(..end).unwrap_or_default(),
             exchange.method,
             &mut slots,
         )?;
-        let heard = exchange.hear(&response)?;
+        let heard = exchange.hear(&response, is_sent_whole)?;
         if is_draining && heard == Heard::Final {
             exchange.forbid_next();
         }
@@ -455,11 +459,10 @@ fn judge_response(
         }
     }
     let content = bytes.get_mut(at..).unwrap_or_default();
-    let kept = match meter_response(content, task) {
-        Ok(kept) => kept,
-        Err(Fault::Response(refusal)) => return Err(refusal),
-        Err(_) => 0,
-    };
+    let kept = meter_response(content, task).inspect_err(|_| {
+        // The head has not gone on, so that the client can be told.
+        task.exchange.unhear();
+    })?;
     Ok(Judged {
         content: at,
         kept,
@@ -468,10 +471,10 @@ fn judge_response(
 }
 
 /// Meters content of the response in place: how much of it goes on.
-fn meter_response(bytes: &mut [u8], task: &mut Task) -> Result<usize, Fault> {
+fn meter_response(bytes: &mut [u8], task: &mut Task) -> Result<usize, Refusal> {
     match &mut task.exchange.response {
         ResponseState::Content(meter) => {
-            let passed = meter.pass(bytes).map_err(Fault::Response)?;
+            let passed = meter.pass(bytes)?;
             task.content_bytes += passed.kept as u64;
             task.has_rest |= passed.read < bytes.len();
             if meter.is_done() {
@@ -497,24 +500,32 @@ fn send<S: Socket>(
     bytes: &[u8],
     held: &mut Option<Block>,
     pool: &mut Pool,
-) -> Result<(), ()> {
+) -> Result<(), Fault> {
     if bytes.is_empty() {
         return Ok(());
     }
     match conn.flush(bytes) {
         Flushed::Some(count) => hold(held, bytes, count, pool),
-        Flushed::Broken(_) => return Err(()),
+        Flushed::Broken(_) => Err(Fault::ClientGone),
     }
-    Ok(())
 }
 
 /// Keeps what of `bytes` is behind the first `count`.
-fn hold(held: &mut Option<Block>, bytes: &[u8], count: usize, pool: &mut Pool) {
+fn hold(
+    held: &mut Option<Block>,
+    bytes: &[u8],
+    count: usize,
+    pool: &mut Pool,
+) -> Result<(), Fault> {
     let rest = bytes.get(count..).unwrap_or_default();
-    if !rest.is_empty() && !mutant::is(Mutant::RestNotHeld) {
-        // Never more than one receive took and a head, and `held` was empty.
-        let fitted = pool.append(held, rest);
-        debug_assert!(fitted);
+    if rest.is_empty() || mutant::is(Mutant::RestNotHeld) {
+        return Ok(());
+    }
+    // Never more than one receive took and a head, and `held` was empty.
+    if pool.append(held, rest) {
+        Ok(())
+    } else {
+        Err(Fault::TooLong)
     }
 }
 
@@ -523,10 +534,14 @@ fn flush_block<S: Socket>(
     conn: &mut Conn<S>,
     held: &mut Option<Block>,
     pool: &mut Pool,
-) -> Result<usize, ()> {
+) -> Result<usize, Fault> {
     let Some(block) = held else { return Ok(0) };
     if !conn.is_writable() {
-        return if conn.is_hung_up() { Err(()) } else { Ok(0) };
+        return if conn.is_hung_up() {
+            Err(Fault::ClientGone)
+        } else {
+            Ok(0)
+        };
     }
     match conn.flush(block.filled()) {
         Flushed::Some(count) => {
@@ -536,7 +551,7 @@ fn flush_block<S: Socket>(
             }
             Ok(count)
         }
-        Flushed::Broken(_) => Err(()),
+        Flushed::Broken(_) => Err(Fault::ClientGone),
     }
 }
 

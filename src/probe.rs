@@ -346,6 +346,8 @@ mod tests {
             Ok(bytes.len())
         }
 
+        fn abort(&mut self) {}
+
         fn shutdown_write(&mut self) -> io::Result<()> {
             Ok(())
         }

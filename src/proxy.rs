@@ -460,7 +460,8 @@ impl<N: Net> Proxy<N> {
                     self.generation = self.generation.wrapping_add(1);
                     let token = Token::new(Owner::Client, slot as u32, self.generation);
                     entry.insert(Client::new(Conn::new(socket, token), peer));
-                    self.rest_client(slot);
+                    // Who has just come means to ask: an idle client is one that was answered.
+                    self.rest_client(slot, self.config.timeouts.client);
                     self.serve(slot);
                 }
                 Err(error) => match error.kind() {

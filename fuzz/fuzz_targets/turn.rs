@@ -105,6 +105,8 @@ impl Socket for FuzzSocket {
         }
     }
 
+    fn abort(&mut self) {}
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -81,12 +81,18 @@ fn states() -> Vec<(Vec<&'static str>, Exchange)> {
             version,
             is_sent: sent.1,
             is_whole: whole.1,
-            upgrade: upgrade.1,
+            offered: if upgrade.1 {
+                b"sim".to_vec()
+            } else {
+                Vec::new()
+            },
+            expectation: Expectation::None,
             may_ask_more: true,
             keep_client: next.1,
             keep_link: link.1,
             reframing: Reframing::None,
             trailers: false,
+            is_until_close: false,
             interims: u8::from(interims.1),
         };
         let names = vec![
@@ -166,8 +172,8 @@ fn section(out: &mut String, title: &str, outcome: impl Fn(&Exchange) -> String)
 
 const HEADS: [(&str, &str); 9] = [
     ("103", "HTTP/1.1 103 x\r\n\r\n"),
-    ("101", "HTTP/1.1 101 x\r\n\r\n"),
-    ("101 in 1.0", "HTTP/1.0 101 x\r\n\r\n"),
+    ("101", "HTTP/1.1 101 x\r\nUpgrade: sim\r\n\r\n"),
+    ("101 in 1.0", "HTTP/1.0 101 x\r\nUpgrade: sim\r\n\r\n"),
     ("length", "HTTP/1.1 200 x\r\nContent-Length: 5\r\n\r\n"),
     (
         "length, close",
@@ -187,7 +193,7 @@ fn hear(exchange: &mut Exchange, text: &str) -> String {
     let response = head::response(text.as_bytes(), exchange.method, &mut slots)
         .ok()
         .unwrap();
-    match exchange.hear(&response) {
+    match exchange.hear(&response, true) {
         Err(refusal) => format!("refused: {refusal:?}"),
         Ok(Heard::Interim) => "interim".to_owned(),
         Ok(Heard::Switch) => "tunnel".to_owned(),
@@ -351,7 +357,7 @@ fn only_an_orderly_end_ends_what_lasts_until_close() {
 #[test]
 fn an_early_response_ends_both_connections() {
     let mut exchange = asked(POST);
-    assert_eq!(hear(&mut exchange, EMPTY), "complete, link");
+    assert_eq!(hear(&mut exchange, EMPTY), "complete");
     assert_eq!(
         exchange.ending(false),
         Ending {
@@ -361,7 +367,13 @@ fn an_early_response_ends_both_connections() {
     );
     // Even if the rest of the request comes before the response has been passed on.
     exchange.request = RequestState::Complete;
-    assert_eq!(exchange.ending(false).client, After::Close);
+    assert_eq!(
+        exchange.ending(false),
+        Ending {
+            keep_link: false,
+            client: After::Close
+        }
+    );
 }
 
 #[test]
@@ -407,11 +419,71 @@ fn interim_responses_have_an_end() {
 fn a_switch_is_heard_only_by_who_asked_for_it() {
     let mut exchange = asked(GET);
     assert_eq!(hear(&mut exchange, HEADS[1].1), "refused: Switch");
-    let mut exchange =
-        asked("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    let mut exchange = asked(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x, Sim\r\nUpgrade: y/2\r\n\r\n",
+    );
     assert_eq!(hear(&mut exchange, HEADS[2].1), "refused: Switch");
+    for upgrade in [
+        "",
+        "Upgrade:\r\n",
+        "Upgrade: h2c\r\n",
+        "Upgrade: x, z\r\n",
+        "Upgrade: y\r\n",
+    ] {
+        let text = format!("HTTP/1.1 101 x\r\n{upgrade}\r\n");
+        assert_eq!(hear(&mut exchange, &text), "refused: Switch", "{upgrade}");
+    }
     assert_eq!(hear(&mut exchange, HEADS[1].1), "tunnel");
     assert!(!exchange.ending(false).keep_link);
+}
+
+#[test]
+fn content_that_overtook_its_100_costs_the_link() {
+    let expecting = POST.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    let sent = |exchange: &mut Exchange| {
+        exchange.content_came();
+        exchange.request = RequestState::Complete;
+    };
+    let mut exchange = asked(&expecting);
+    assert!(exchange.awaits_continue());
+    sent(&mut exchange);
+    assert!(!exchange.awaits_continue());
+    assert_eq!(hear(&mut exchange, EMPTY), "complete, next");
+    let mut exchange = asked(&expecting);
+    assert_eq!(hear(&mut exchange, "HTTP/1.1 100 x\r\n\r\n"), "interim");
+    assert!(!exchange.awaits_continue());
+    sent(&mut exchange);
+    assert_eq!(hear(&mut exchange, EMPTY), "complete, next, link");
+}
+
+#[test]
+fn a_response_that_came_before_all_of_the_request_was_sent_costs_the_link() {
+    let mut exchange = asked(GET);
+    let mut slots = head::slots();
+    let response = head::response(EMPTY.as_bytes(), Method::Other, &mut slots)
+        .ok()
+        .unwrap();
+    assert_eq!(exchange.hear(&response, false), Ok(Heard::Final));
+    assert!(!exchange.ending(false).keep_link && exchange.ending(false).client == After::Next);
+}
+
+#[test]
+fn only_what_ends_with_the_connection_would_seem_whole() {
+    for (request, head, seems) in [
+        (GET, HEADS[3].1, false),
+        (GET, HEADS[6].1, false),
+        (GET, HEADS[7].1, false),
+        ("GET / HTTP/1.0\r\n\r\n", HEADS[3].1, false),
+        ("GET / HTTP/1.0\r\n\r\n", HEADS[6].1, true),
+        ("GET / HTTP/1.0\r\n\r\n", HEADS[7].1, true),
+    ] {
+        let mut exchange = asked(request);
+        assert!(!exchange.would_seem_whole());
+        hear(&mut exchange, head);
+        assert_eq!(exchange.would_seem_whole(), seems, "{request} {head}");
+        exchange.unhear();
+        assert!(exchange.is_unanswered() && !exchange.would_seem_whole());
+    }
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub enum Reframing {
 
 /// The longest chunk size line, extensions included, in bytes.
 const SIZE_LINE_MAX: u16 = 4096;
+/// Bytes of extensions that a message may have beyond as many as its data has: who sends more of them
+/// does not send content.
+const EXTENSIONS_MAX: u64 = 16 << 10;
 /// The most digits of a chunk size: what 64 bits hold.
 const DIGITS_MAX: u8 = 16;
 /// The longest trailer section, in bytes.
@@ -73,6 +76,8 @@ pub struct Chunked {
     name_len: u8,
     /// What is sent on: chunks, or only the data in them.
     keep: Keep,
+    /// Bytes of extensions so far, less those of data.
+    extensions: u64,
     /// The trailer section so far, if it is to go on.
     section: Vec<u8>,
 }
@@ -128,6 +133,7 @@ impl Meter {
                 name: [0; NAME_MAX],
                 name_len: 0,
                 keep,
+                extensions: 0,
                 section: Vec::new(),
             }),
         }
@@ -199,6 +205,7 @@ impl Chunked {
                 }
                 (read, kept) = (read + here, kept + here);
                 self.left -= here as u64;
+                self.extensions = self.extensions.saturating_sub(here as u64);
                 if self.left == 0 {
                     self.state = State::DataReturn;
                 }
@@ -244,6 +251,10 @@ impl Chunked {
             }
             State::Extension { quoted, escaped } => {
                 self.bounded(SIZE_LINE_MAX, Refusal::Chunk)?;
+                self.extensions += 1;
+                if self.extensions > EXTENSIONS_MAX {
+                    return Err(Refusal::Chunk);
+                }
                 self.state = match byte {
                     b'\r' if !quoted => State::SizeLineEnd,
                     b'\t' | b' '..=0x7e | 0x80.. => State::Extension {
@@ -569,6 +580,18 @@ mod tests {
         }
         let (out, _, done) = feed(b"0\r\n\r\n", Keep::Trailers, 1).unwrap();
         assert_eq!((out.as_slice(), done), (b"0\r\n\r\n".as_slice(), true));
+    }
+
+    #[test]
+    fn many_long_extensions_are_refused_unless_their_chunks_are_as_long() {
+        let chunk =
+            |data: usize| format!("{data:x};{}\r\n{}\r\n", "a".repeat(1000), "d".repeat(data));
+        assert!(feed(chunk(1000).repeat(100).as_bytes(), Keep::Chunks, 999).is_ok());
+        assert!(feed(chunk(1).repeat(16).as_bytes(), Keep::Chunks, 999).is_ok());
+        assert_eq!(
+            feed(chunk(1).repeat(17).as_bytes(), Keep::Chunks, 999),
+            Err(Refusal::Chunk)
+        );
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub enum Field {
     Kept,
     /// Any other field that a Connection field of the same head names: it ends here.
     Named,
-    /// A field of ours written with underscores: what hands fields on as variables (CGI, WSGI) can
-    /// not tell the two apart.
+    /// A field of ours written with underscores or dots for its dashes: what hands fields on as
+    /// variables (CGI, WSGI) can not tell the two apart.
     Lookalike,
 }
 
@@ -43,6 +43,8 @@ impl Field {
         let candidates: &[(&[u8], Field)] = match name.len() {
             2 => &[(b"te", Field::Te)],
             3 => &[(b"via", Field::Via)],
+            // Handed on as a variable it would be HTTP_PROXY, by which programs choose their own proxy.
+            5 => &[(b"proxy", Field::Lookalike)],
             4 => &[(b"host", Field::Host), (b"date", Field::Date)],
             6 => &[(b"expect", Field::Expect), (b"cookie", Field::Kept)],
             7 => &[(b"upgrade", Field::Upgrade), (b"trailer", Field::Trailer)],
@@ -83,7 +85,8 @@ impl Field {
         let is_alike = |(candidate, field): &(&[u8], Field)| {
             *field != Field::Kept
                 && name.iter().zip(*candidate).all(|(byte, wanted)| {
-                    byte.eq_ignore_ascii_case(wanted) || (*byte == b'_' && *wanted == b'-')
+                    byte.eq_ignore_ascii_case(wanted)
+                        || (*wanted == b'-' && !byte.is_ascii_alphanumeric())
                 })
         };
         if candidates.iter().any(is_alike) {

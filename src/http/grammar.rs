@@ -31,11 +31,21 @@ impl Class {
 /// What a token is made of (RFC 9110 §5.6.2).
 pub static TOKEN: Class = Class::of(b"!#$%&'*+-.^_`|~");
 /// What a request target may be made of: RFC 3986 §3.3 and §3.4, and the brackets, braces, bar,
-/// caret and backtick that browsers send unescaped in queries and that mean nothing to framing.
-pub static TARGET: Class = Class::of(b"/?:@-._~%!$&'()*+,;=[]{}|^`");
+/// caret, backtick and backslash that browsers send unescaped in queries and that mean nothing to
+/// framing.
+static TARGET: Class = Class::of(b"/?:@-._~%!$&'()*+,;=[]{}|^`\\");
 /// What an authority without user information may be made of (RFC 3986 §3.2), but for the comma: a
 /// host with one would read as two in X-Forwarded-Host, or where equal fields are joined.
 static AUTHORITY: Class = Class::of(b"-._~%!$&'()*+;=:[]");
+
+/// Whether `target` is made of what a request target may be made of. A backslash is a part of a query
+/// only: in a path some take it for a slash.
+pub fn is_target(target: &[u8]) -> bool {
+    TARGET.has_all(target)
+        && memchr::memchr(b'\\', target).is_none_or(|backslash| {
+            memchr::memchr(b'?', target).is_some_and(|query| query < backslash)
+        })
+}
 
 /// Whether `bytes` is a token: not empty, and token characters only.
 pub fn is_token(bytes: &[u8]) -> bool {
@@ -158,6 +168,18 @@ mod tests {
             "a,b", ":", ":80", "[a", "a]", "a[b]", "[::1]:x", "[[::1]]", "a:80:80",
         ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_backslash_is_part_of_a_query_only() {
+        for (target, is_good) in [
+            ("/a?b=\\c", true),
+            ("/a\\b", false),
+            ("/a\\b?c\\", false),
+            ("/a?", true),
+        ] {
+            assert_eq!(is_target(target.as_bytes()), is_good, "{target}");
         }
     }
 

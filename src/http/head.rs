@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 
 use super::body::Framing;
 pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields};
-use super::grammar::{TARGET, TOKEN, decimal, is_host, is_token, is_word, list};
+use super::grammar::{TOKEN, decimal, is_host, is_target, is_token, is_word, list};
 pub use super::rules::{RULES, Refusal, Rule};
 use crate::mutant::{self, Mutant};
 
@@ -23,8 +23,8 @@ pub const TARGET_MAX: usize = 8 << 10;
 pub const OPTIONS_MAX: usize = 100;
 /// The longest method, in bytes: no registered one has half as many.
 pub const METHOD_MAX: usize = 64;
-/// The most empty lines before a request that are skipped.
-pub const BLANK_LINES_MAX: usize = 4;
+/// How often a request may have come through bestguess before.
+const PASSES_MAX: usize = 8;
 /// The longest that can stand behind the target: the version and the line's end.
 const VERSION_MAX: usize = b"HTTP/1.1\r\n".len();
 
@@ -78,7 +78,7 @@ pub struct Request<'b> {
 
 /// A response head that may pass.
 pub struct Response<'b> {
-    /// Its status, 100 to 599.
+    /// Its status, 100 to 999; above 599 none is defined, and it counts as a server's error.
     pub status: u16,
     /// The reason phrase as it came, perhaps empty.
     pub reason: &'b [u8],
@@ -112,12 +112,10 @@ pub fn find_end(bytes: &[u8], seen: usize) -> Option<usize> {
         .map(|found| from + found + 4)
 }
 
-/// Bytes of empty lines before a request line, which are skipped (RFC 9112 §2.2), up to
-/// `BLANK_LINES_MAX` of them.
+/// Bytes of empty lines before a request line, which are skipped (RFC 9112 §2.2).
 pub fn blank_lines(bytes: &[u8]) -> usize {
     bytes
         .chunks_exact(2)
-        .take(BLANK_LINES_MAX)
         .take_while(|pair| pair == b"\r\n")
         .count()
         * 2
@@ -256,7 +254,7 @@ pub fn response<'b>(
     }
     let status = parsed.code.unwrap_or(0);
     // httparse skips blank lines before it, and takes any three digits.
-    if !(100..600).contains(&status) || !head.starts_with(b"HTTP/1.") {
+    if !(100..1000).contains(&status) || !head.starts_with(b"HTTP/1.") {
         return Err(refused(Refusal::StatusLine));
     }
     let version = if parsed.version == Some(1) {
@@ -345,7 +343,7 @@ fn request_line(line: &[u8]) -> Result<(), Refusal> {
         }
         _ => return Err(Refusal::RequestLine),
     }
-    if target.is_empty() || !TARGET.has_all(target) {
+    if target.is_empty() || !is_target(target) {
         return Err(Refusal::Target);
     }
     Ok(())
@@ -414,7 +412,7 @@ fn judge_target(request: &mut Request<'_>) -> Result<(), Refusal> {
     if target.len() > TARGET_MAX {
         return Err(Refusal::TargetTooLong);
     }
-    if !TARGET.has_all(target) {
+    if !is_target(target) {
         return Err(Refusal::Target);
     }
     // Only here: what `begun` sees of a line comes first.
@@ -552,7 +550,8 @@ fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
     let mut options = Options::default();
     let mut has_host = false;
     let mut has_upgrade = false;
-    let mut is_h2c = false;
+    let mut is_barred = false;
+    let mut passes = 0;
     for line in request.fields.iter() {
         match line.kind {
             Field::ContentLength => framings.length(line.value)?,
@@ -562,13 +561,23 @@ fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
             Field::Host if !is_host(line.value) => return Err(Refusal::Host),
             Field::Host => has_host = true,
             Field::Upgrade => {
-                has_upgrade = true;
-                is_h2c |= list(line.value).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
+                has_upgrade |= !line.value.is_empty();
+                is_barred |= list(line.value).any(|protocol| !is_relayed(protocol));
             }
             Field::Expect if line.value.eq_ignore_ascii_case(b"100-continue") => {
                 request.expects_continue = request.version == Version::Http11;
             }
+            // An empty list of expectations is none.
+            Field::Expect if line.value.is_empty() => {}
             Field::Expect => return Err(Refusal::Expectation),
+            Field::Via => {
+                passes += list(line.value)
+                    .filter(|hop| hop.ends_with(b" bestguess"))
+                    .count();
+                if passes >= PASSES_MAX {
+                    return Err(Refusal::Loop);
+                }
+            }
             Field::Te => {
                 request.takes_trailers |=
                     list(line.value).any(|coding| is_word(coding, b"trailers"))
@@ -585,6 +594,8 @@ fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
     // TE belongs to HTTP/1.1, as chunked content does.
     request.takes_trailers &= request.version == Version::Http11;
     request.framing = framings.agree(request.version)?.unwrap_or(Framing::None);
+    // Without content there is nothing to wait for (RFC 9110 §10.1.1).
+    request.expects_continue &= request.framing != Framing::None;
     request.keep_alive = options.persists(request.version);
     options.mark_named(&mut request.fields);
     // An upgrade of a request with content would leave open where the new protocol begins, and
@@ -592,10 +603,18 @@ fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
     // upgrade any more).
     request.upgrade = options.upgrade
         && has_upgrade
-        && !is_h2c
+        && !is_barred
         && request.version == Version::Http11
         && request.framing == Framing::None;
     Ok(())
+}
+
+/// Whether an upgrade to `protocol` may be asked for: `name` or `name/version` (RFC 9110 §7.8), and
+/// not HTTP/2.
+fn is_relayed(protocol: &[u8]) -> bool {
+    let mut parts = protocol.splitn(2, |byte| *byte == b'/');
+    let name = parts.next().unwrap_or_default();
+    is_token(name) && parts.next().is_none_or(is_token) && !name.eq_ignore_ascii_case(b"h2c")
 }
 
 /// How many more hops an OPTIONS or TRACE may go (RFC 9110 §7.6.2), at least one.

@@ -1,5 +1,7 @@
 //! Replies of the balancer itself: short, in plain text, with what was wrong and why.
 
+use super::head::Version;
+
 /// Appends a whole response with a text body to `out`. The body is left out, not its length, if the
 /// request was a HEAD (RFC 9110 §9.3.2).
 pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
@@ -16,9 +18,11 @@ pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
         out.extend_from_slice(b"\r\nRetry-After: ");
         out.extend_from_slice(number.format(seconds).as_bytes());
     }
-    if reply.close {
-        out.extend_from_slice(b"\r\nConnection: close");
-    }
+    out.extend_from_slice(match (reply.close, reply.version) {
+        (true, _) => b"\r\nConnection: close",
+        (false, Version::Http10) => b"\r\nConnection: keep-alive",
+        (false, Version::Http11) => b"".as_slice(),
+    });
     out.extend_from_slice(b"\r\n\r\n");
     if !reply.to_head {
         out.extend_from_slice(reply.text.as_bytes());
@@ -35,6 +39,8 @@ pub struct Reply<'t> {
     pub text: &'t str,
     /// When it was made, as `Date` has it.
     pub date: &'t str,
+    /// The version that the client speaks.
+    pub version: Version,
     /// Whether the connection ends behind it.
     pub close: bool,
     /// Whether it answers a HEAD.
@@ -69,6 +75,7 @@ pub fn reason(status: u16) -> &'static str {
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         507 => "Insufficient Storage",
+        508 => "Loop Detected",
         _ => "Unknown",
     }
 }
@@ -84,6 +91,7 @@ mod tests {
             status: 500,
             text: "every server failed",
             date: "Thu, 01 Jan 1970 00:00:00 GMT",
+            version: Version::Http11,
             close: true,
             to_head: false,
             retry_after: Some(3),
@@ -102,12 +110,16 @@ mod tests {
             status: 404,
             text: "none",
             date: "Thu, 01 Jan 1970 00:00:00 GMT",
+            version: Version::Http10,
             close: false,
             to_head: true,
             retry_after: None,
         };
         write(&mut out, &reply);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("Content-Length: 5\r\n") && text.ends_with("\r\n\r\n"));
+        assert!(
+            text.contains("Content-Length: 5\r\nConnection: keep-alive\r\n")
+                && text.ends_with("\r\n\r\n")
+        );
     }
 }

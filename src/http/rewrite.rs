@@ -41,7 +41,8 @@ pub struct Answering<'d> {
 
 /// Appends `request` as it goes to a server to `out`, which must have room for it (it grows if not).
 pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding<'_>) {
-    let mut from_client = None;
+    let mut has_told = false;
+    let mut expects = request.expects_continue;
     out.extend_from_slice(request.method_name);
     out.extend_from_slice(b" ");
     if !matches!(request.target.first(), Some(b'/' | b'*')) {
@@ -58,12 +59,11 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
     let mut run = Run::default();
     for field in request.fields.iter() {
         let stays = match field.kind {
-            Field::Other
-            | Field::Kept
-            | Field::Date
-            | Field::Via
-            | Field::ContentLength
-            | Field::TransferEncoding => true,
+            Field::Other | Field::Kept | Field::Date | Field::Via => true,
+            Field::ContentLength | Field::TransferEncoding => {
+                run.frame(out, &request.fields, field);
+                continue;
+            }
             Field::Host => {
                 host = host.or(Some(field.value));
                 // A Host that disagrees with the target loses; an empty one says nothing.
@@ -81,12 +81,12 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
             Field::Upgrade => request.upgrade,
             // Written anew below, one less.
             Field::MaxForwards => request.hops.is_none(),
-            Field::Expect => request.expects_continue,
+            Field::Expect => std::mem::take(&mut expects),
             Field::Forwarded
             | Field::XForwardedFor
             | Field::XForwardedHost
             | Field::XForwardedProto => {
-                from_client = Some(());
+                has_told = true;
                 false
             }
         };
@@ -113,9 +113,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
         Version::Http11 => b"Via: 1.1 bestguess\r\n",
         Version::Http10 => b"Via: 1.0 bestguess\r\n",
     });
-    let trusted = from_client
-        .filter(|()| forwarding.trust)
-        .map(|()| &request.fields);
+    let trusted = (has_told && forwarding.trust).then_some(&request.fields);
     forward(out, forwarding, host, trusted);
     out.extend_from_slice(b"\r\n");
 }
@@ -130,6 +128,8 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     out.extend_from_slice(b"\r\n");
     // RFC 9112 §6.1 and RFC 9110 §8.6: no framing where there can be no content.
     let has_framing = !matches!(response.status, 100..=199 | 204);
+    // RFC 9110 §15.5.22: a 426 says what to.
+    let upgrades = answering.switch || response.status == 426;
     let mut has_date = response.status < 200;
     let mut run = Run::default();
     for field in response.fields.iter() {
@@ -141,11 +141,19 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
             Field::Connection | Field::KeepAlive | Field::ProxyConnection | Field::Te => false,
             Field::Named => false,
             Field::Trailer => answering.trailers,
-            Field::Upgrade => answering.switch,
-            Field::ContentLength => has_framing,
-            Field::TransferEncoding => {
-                response.framing == Framing::Chunked && answering.reframing == Reframing::None
+            Field::Upgrade => upgrades,
+            Field::ContentLength if has_framing => {
+                run.frame(out, &response.fields, field);
+                continue;
             }
+            Field::TransferEncoding
+                if response.framing == Framing::Chunked
+                    && answering.reframing == Reframing::None =>
+            {
+                run.frame(out, &response.fields, field);
+                continue;
+            }
+            Field::ContentLength | Field::TransferEncoding => false,
             _ => true,
         };
         if stays {
@@ -161,9 +169,10 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     if answering.reframing == Reframing::Chunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if answering.switch {
+    if upgrades {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
-    } else if response.status >= 200 {
+    }
+    if response.status >= 200 {
         match (answering.close, answering.version) {
             (true, _) => out.extend_from_slice(b"Connection: close\r\n"),
             (false, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
@@ -200,6 +209,32 @@ impl Run {
             self.start = start;
         }
         self.end = end;
+    }
+
+    /// Adds the field that frames the content: in one spelling only, whatever it came in, since a
+    /// receiver that reads it otherwise would find another end.
+    fn frame(&mut self, out: &mut Vec<u8>, fields: &Fields<'_>, field: FieldLine<'_>) {
+        let is_plain = |names: [&[u8]; 2]| names.contains(&field.name);
+        if field.kind == Field::TransferEncoding {
+            if is_plain([b"Transfer-Encoding", b"transfer-encoding"]) && field.value == b"chunked" {
+                return self.add(out, fields, field);
+            }
+            self.end(out, fields);
+            return line(out, b"Transfer-Encoding", b"chunked");
+        }
+        if is_plain([b"Content-Length", b"content-length"])
+            && (field.value == b"0" || !field.value.starts_with(b"0"))
+        {
+            return self.add(out, fields, field);
+        }
+        let zeros = field.value.iter().take_while(|digit| **digit == b'0');
+        let zeros = zeros.count().min(field.value.len().saturating_sub(1));
+        self.end(out, fields);
+        line(
+            out,
+            b"Content-Length",
+            field.value.get(zeros..).unwrap_or_default(),
+        );
     }
 
     /// Copies the run, if there is one.

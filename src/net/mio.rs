@@ -12,7 +12,7 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
-use socket2::{Domain, Type};
+use socket2::{Domain, SockRef, Type};
 
 use super::{Event, Net, Owner, Ready, Signal, Socket, Time, Token};
 use crate::config::Address;
@@ -218,6 +218,13 @@ impl Socket for Stream {
         match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn abort(&mut self) {
+        // Closing with a linger time of zero sends a reset. Unix sockets know no such thing.
+        if let Stream::Tcp(stream) = self {
+            let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
         }
     }
 

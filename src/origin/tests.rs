@@ -69,6 +69,8 @@ impl Socket for End {
         Ok(count)
     }
 
+    fn abort(&mut self) {}
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.borrow_mut().is_shut = true;
         Ok(())

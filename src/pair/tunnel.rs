@@ -20,19 +20,20 @@ pub(super) fn pump<S: Socket>(
     let ResponseState::Tunnel { mut up, mut down } = task.exchange.response else {
         return Next::Wait;
     };
-    // What the client sent behind its request belongs to the new protocol.
-    if task.request.is_none() {
-        task.request = task.inbound.take();
-    }
     let mut left = budget;
     let next = loop {
-        let moved = relay(
-            &mut client.conn,
-            &mut link.conn,
-            &mut up,
-            &mut task.request,
-            tools,
-        )
+        // What the client sent behind its request belongs to the new protocol, before all that is read
+        // of it now.
+        let moved = match task.inbound {
+            Some(_) => flush_block(&mut link.conn, &mut task.request, &mut tools.pool),
+            None => relay(
+                &mut client.conn,
+                &mut link.conn,
+                &mut up,
+                &mut task.request,
+                tools,
+            ),
+        }
         .and_then(|up| {
             Ok(up
                 + relay(
@@ -46,6 +47,10 @@ pub(super) fn pump<S: Socket>(
         let Ok(moved) = moved else {
             break Next::Failed(Fault::ClientGone);
         };
+        if task.request.is_none() && task.inbound.is_some() {
+            task.request = task.inbound.take();
+            continue;
+        }
         task.has_moved |= moved > 0;
         left = left.saturating_sub(moved);
         let is_one_shut = up == Half::Shut || down == Half::Shut;
@@ -74,7 +79,7 @@ fn relay<S: Socket>(
     half: &mut Half,
     held: &mut Option<Block>,
     tools: &mut Tools,
-) -> Result<usize, ()> {
+) -> Result<usize, Fault> {
     let Tools { scratch, pool, .. } = tools;
     let mut moved = flush_block(to, held, pool)?;
     while held.is_none() && *half == Half::Open && from.is_readable() && moved < tools.turn_bytes {
@@ -86,7 +91,7 @@ fn relay<S: Socket>(
             }
             Filled::Blocked => break,
             Filled::End => *half = Half::Ended,
-            Filled::Broken => return Err(()),
+            Filled::Broken => return Err(Fault::ClientGone),
         }
     }
     if held.is_none() && *half == Half::Ended {

@@ -130,10 +130,7 @@ impl<N: Net> Proxy<N> {
 
     /// No server is left for a request.
     fn nobody(&mut self, slot: usize, key: usize) {
-        let was_answered_badly = self
-            .tasks
-            .get(key)
-            .is_some_and(|task| task.met_broken_server);
+        let was_answered_badly = self.tasks.get(key).is_some_and(|task| task.breaks > 0);
         if was_answered_badly {
             self.reply(
                 slot,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use log::{debug, error, warn};
 
@@ -16,6 +17,9 @@ use crate::mutant::{self, Mutant};
 use crate::net::Net;
 use crate::pair;
 use crate::probe::Failure;
+
+/// How many servers one request may have break off before it is given up.
+const BREAKS_MAX: u8 = 3;
 
 impl<N: Net> Proxy<N> {
     /// Serves the client in `slot`. A mistake of ours that shows as a panic costs this client its
@@ -126,6 +130,12 @@ impl<N: Net> Proxy<N> {
             (Place::None, None) => Waiting::Head,
             (_, None) => Waiting::Place,
         };
+        if waiting == Waiting::Head && task.inbound.is_none() {
+            // Only empty lines came: there is no request yet.
+            client.state = ClientState::Idle;
+            self.drop_task(key);
+            return self.rest_client(slot, self.config.timeouts.idle);
+        }
         if !task.has_moved && task.waiting == waiting {
             return;
         }
@@ -146,6 +156,8 @@ impl<N: Net> Proxy<N> {
             Waiting::Place => timeouts.queue,
             Waiting::Connection => timeouts.connect,
             Waiting::Server => timeouts.response,
+            // Who has ended its direction waits for the rest of an answer, if for anything.
+            Waiting::Tunnel if task.exchange.is_half_closed() => timeouts.response,
             Waiting::Tunnel => timeouts.tunnel,
         };
         client.alarm.set(
@@ -173,7 +185,8 @@ impl<N: Net> Proxy<N> {
                 return self.serve(slot);
             }
             Overdue::Cut => {
-                let is_server = task.waiting == Waiting::Server;
+                // A client that owes content may be why the server waits.
+                let is_server = task.waiting == Waiting::Server && task.exchange.is_read();
                 self.drop_link(
                     key,
                     if is_server {
@@ -214,7 +227,9 @@ impl<N: Net> Proxy<N> {
         };
         let is_unanswered = task.exchange.is_unanswered();
         match fault {
-            Fault::ClientGone => {
+            Fault::ClientGone | Fault::TooLong => {
+                debug_assert!(fault != Fault::TooLong);
+                self.bugs += u64::from(fault == Fault::TooLong);
                 self.drop_link(key, Outcome::Abandoned);
                 self.close_client(slot);
             }
@@ -269,8 +284,9 @@ impl<N: Net> Proxy<N> {
             task.stale_at = Some(server);
         } else {
             task.tried.push(server as u16);
-            task.met_broken_server |= stood;
+            task.breaks += u8::from(stood);
         }
+        let breaks = task.breaks;
         self.drop_link(
             key,
             if is_reused {
@@ -296,6 +312,15 @@ impl<N: Net> Proxy<N> {
             }
             Loss::Again if !stood && mutant::is(Mutant::RefusalIsFinal) => {
                 self.reply(slot, 502, "mutant", false);
+            }
+            // What makes one server after the other break off is most likely the request itself.
+            Loss::Again if breaks >= BREAKS_MAX => {
+                self.reply(
+                    slot,
+                    502,
+                    "three servers broke off before they answered",
+                    false,
+                );
             }
             Loss::Again => self.place(slot),
             Loss::Reply => self.reply(slot, 502, "the server broke off before it answered", false),
@@ -335,14 +360,16 @@ impl<N: Net> Proxy<N> {
             status,
             text,
             date: &self.tools.date,
+            version: task.exchange.version,
             close: !task.exchange.keeps_client(),
             to_head: task.exchange.method == Method::Head,
             retry_after: is_down.then(|| self.config.check.every.as_secs().clamp(1, 60) as u32),
         };
         reply::write(&mut self.tools.head, &message);
         // Sent by `pair::finish`, with whatever is there to be sent before it.
-        let fitted = self.tools.pool.append(&mut task.answer, &self.tools.head);
-        debug_assert!(fitted);
+        if !self.tools.pool.append(&mut task.answer, &self.tools.head) {
+            self.fail(slot, Fault::TooLong);
+        }
     }
 
     /// The response has been passed on: both sides go their ways.
@@ -378,7 +405,7 @@ impl<N: Net> Proxy<N> {
         };
         client.state = ClientState::Idle;
         if is_next {
-            self.rest_client(slot);
+            self.rest_client(slot, self.config.timeouts.idle);
         } else if client.conn.is_readable()
             || (ending.client == After::Linger || has_more || may_ask_more)
                 && !client.conn.is_peer_closed()
@@ -400,10 +427,10 @@ impl<N: Net> Proxy<N> {
         }
     }
 
-    /// An idle client waits for its next request.
-    pub(super) fn rest_client(&mut self, slot: usize) {
+    /// A client without a task is waited for, for `span` at most.
+    pub(super) fn rest_client(&mut self, slot: usize, span: Duration) {
         if let Some(client) = self.clients.get_mut(slot) {
-            let due = self.tools.now + self.config.timeouts.idle;
+            let due = self.tools.now + span;
             client
                 .alarm
                 .set(due, client.conn.token(), &mut self.deadlines);
@@ -422,6 +449,14 @@ impl<N: Net> Proxy<N> {
         client.alarm.clear();
         self.dead_clients.push(slot);
         if let ClientState::Busy(key) = state {
+            if self
+                .tasks
+                .get(key)
+                .is_some_and(|task| task.exchange.would_seem_whole())
+                && !mutant::is(Mutant::CutInGoodOrder)
+            {
+                client.conn.abort();
+            }
             self.drop_link(key, Outcome::Abandoned);
             self.leave_place(key);
             self.record(slot, key);

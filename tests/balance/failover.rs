@@ -74,13 +74,51 @@ fn a_post_goes_elsewhere_when_its_server_refuses() {
 }
 
 #[test]
-fn a_get_that_dies_everywhere_is_502_and_reaches_each_server_once() {
-    let peers = [(); 3].map(|()| Peer::start(|_| Ok(false)));
-    let balancer = in_turn(&[&peers[0], &peers[1], &peers[2]]);
+fn a_get_that_kills_one_server_after_the_other_is_given_up_after_three() {
+    let peers = [(); 5].map(|()| Peer::start(|_| Ok(false)));
+    let balancer = in_turn(&peers.each_ref());
     assert_eq!(balancer.get("/").status, 502);
-    for peer in &peers {
-        assert_eq!(peer.targets(), ["/"]);
-    }
+    let met: Vec<usize> = peers.iter().map(|peer| peer.targets().len()).collect();
+    assert_eq!((met.iter().sum::<usize>(), met.iter().max()), (3, Some(&1)));
+}
+
+#[test]
+fn a_server_that_never_says_continue_is_504_and_not_the_client_s_fault() {
+    let peer = Peer::start(hangs);
+    let limits = [
+        "--client-timeout",
+        "100ms",
+        "--response-timeout",
+        "400ms",
+        "-X",
+        "600",
+    ];
+    let balancer = Balancer::before([&peer], &limits);
+    let mut client = balancer.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(client.response().status, 504);
+}
+
+#[test]
+fn empty_lines_between_requests_are_no_request() {
+    let peer = Peer::start(tells_target);
+    let limits = [
+        "--client-timeout",
+        "100ms",
+        "--idle-timeout",
+        "400ms",
+        "-X",
+        "600",
+    ];
+    let balancer = Balancer::before([&peer], &limits);
+    let mut client = balancer.client();
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n\r\n");
+    assert_eq!(client.response().text(), "/1");
+    client.send("\r\n\r");
+    client.send("\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n\r\n");
+    assert_eq!(client.response().text(), "/2");
+    // An idle client is let go without a word, not with a 408.
+    assert!(client.is_ended());
 }
 
 #[test]

@@ -215,6 +215,14 @@ fn a_broken_response_is_502() {
         ),
         ("/version-2", "HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"),
         (
+            "/bad-chunk",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ),
+        (
+            "/bad-trailer",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: b\r\n\r\n",
+        ),
+        (
             "/unasked",
             "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
         ),
@@ -262,6 +270,59 @@ fn a_response_that_breaks_off_cuts_the_client() {
         client.ask("GET", target);
         assert!(client.response_to("GET").is_err(), "{target}");
     }
+}
+
+#[test]
+fn a_cut_response_looks_whole_to_no_1_0_client() {
+    // Only the end of the connection tells a 1.0 client where these end: it has to be a reset.
+    let rows = [
+        (
+            "/chunked",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nhe",
+        ),
+        ("/late", "HTTP/1.1 200 OK\r\n\r\nhello"),
+    ];
+    let peer = Peer::start(move |talk| {
+        let bytes = rows.iter().find(|row| row.0 == talk.target).unwrap().1;
+        talk.wire.send(bytes)?;
+        match &*talk.target {
+            "/late" => hangs(talk),
+            _ => Ok(false),
+        }
+    });
+    let balancer = Balancer::before([&peer], &["-X", "600", "--response-timeout", "300ms"]);
+    for (target, _) in rows {
+        let mut client = balancer.client();
+        client.send(format!("GET {target} HTTP/1.0\r\n\r\n"));
+        let fault = client.response_to("GET").map(drop).unwrap_err();
+        assert_eq!(fault.kind(), io::ErrorKind::ConnectionReset, "{target}");
+    }
+}
+
+#[test]
+fn a_link_behind_an_early_response_is_never_used_again() {
+    // The response begins before the request's content comes, and ends after it has come.
+    let peer = Peer::start(|talk| {
+        if talk.method == "GET" {
+            talk.wire.send(reply(200, &[], "own"))?;
+            return Ok(true);
+        }
+        talk.wire
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")?;
+        let content = talk.content()?;
+        assert_eq!(content.len(), 5);
+        talk.wire.send("half")?;
+        Ok(true)
+    });
+    let balancer = Balancer::before([&peer], &["-X", "600", "-R", "1000000"]);
+    let mut client = balancer.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    client.await_some();
+    client.send("12345");
+    assert_eq!(client.response().text(), "halfhalf");
+    assert_eq!(balancer.get("/").text(), "own");
+    // A link for each, and the one of the checks.
+    assert_eq!(peer.connections(), 3);
 }
 
 #[test]

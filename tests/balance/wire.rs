@@ -275,6 +275,13 @@ impl Client {
         }
     }
 
+    /// Waits for the first bytes of an answer, which stay ahead.
+    pub(crate) fn await_some(&mut self) {
+        if self.wire.ahead.is_empty() {
+            assert!(self.wire.fill().unwrap(), "ended without an answer");
+        }
+    }
+
     /// Whether the other side ends the connection, in any way, without another byte.
     pub(crate) fn is_ended(&mut self) -> bool {
         match self.wire.until_end() {

@@ -39,6 +39,8 @@ pub struct ClientTap {
     pub continues: u32,
     /// The balancer has said that there will be no further response.
     pub is_close_announced: bool,
+    /// Whether the balancer ends it with a reset.
+    pub is_aborted: bool,
     /// A server has mixed its responses up: what comes from here on nobody can read.
     pub is_lost: bool,
     /// The connection is switched: the answer that the tunnel's content belongs to.
@@ -186,9 +188,7 @@ impl Checker {
             (true, false, None) => Body::Endless,
         };
         if let Some(tap) = self.client(conn) {
-            // A 1.0 client hears of a kept connection only if it asked for one; of ours it does not.
-            tap.is_close_announced =
-                is_close && (!exchange.is_old || answer != 0) || body == Body::Endless;
+            tap.is_close_announced = is_close || body == Body::Endless;
             tap.current = Some(Current {
                 status,
                 answer,
@@ -344,6 +344,7 @@ impl Checker {
             return;
         }
         let (is_endless, is_midway) = (tap.reader.is_endless(), tap.is_midway());
+        let is_aborted = tap.is_aborted;
         let (at, current, is_tunnel) = (tap.total, tap.current, tap.tunnel.is_some());
         let rest: Vec<Sent> = tap.requests.iter().skip(tap.answered).copied().collect();
         let (received, is_last) = (tap.received, tap.is_close_announced);
@@ -354,7 +355,12 @@ impl Checker {
             match current {
                 Some(current) if current.is_foreign => self.over(first.id, Outcome::Foreign),
                 Some(current) if is_tunnel => self.tunnel_over(first.id, &current),
-                Some(_) if is_endless => self.response_end(conn, at),
+                Some(current) if is_endless => {
+                    if !is_aborted {
+                        self.judge_end(first.id, &current);
+                    }
+                    self.response_end(conn, at);
+                }
                 _ => self.over(first.id, Outcome::Truncated),
             }
         }
@@ -366,6 +372,18 @@ impl Checker {
                 self.excuse(request.id, super::check::SPARE);
             }
             self.over(request.id, Outcome::Closed);
+        }
+    }
+
+    /// The end of the stream, in good order, tells the client that the response is whole.
+    fn judge_end(&mut self, id: Id, current: &Current) {
+        if let Some(answer) = self.answers.get(current.answer)
+            && current.answer != 0
+            && answer.is_good
+            && current.has_content
+            && current.content < answer.content
+        {
+            self.fail(|| format!("the response to {id} was cut, and looks whole"));
         }
     }
 

@@ -225,7 +225,7 @@ pub fn broken(core: &mut Core, id: Id, is_upgrade: bool) -> Vec<u8> {
     match core.rng.below(14) {
         // Whoever asked for an upgrade would have to believe it.
         8 if is_upgrade => texts[0].to_vec(),
-        12 => b"HTTP/1.1 100 Continue\r\n\r\n".repeat(40),
+        12 => b"HTTP/1.1 100 Continue\r\n\r\n".repeat(150),
         13 => format!(
             "HTTP/1.1 200 OK\r\nX-Sim-Id: {id}\r\nX-Long: {}\r\n\r\n",
             "x".repeat(20_000)

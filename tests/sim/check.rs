@@ -294,6 +294,13 @@ impl Checker {
         }
     }
 
+    /// The balancer will end the connection with a reset.
+    pub fn aborted(&mut self, conn: ConnId) {
+        if let Some(tap) = self.client(conn) {
+            tap.is_aborted = true;
+        }
+    }
+
     /// The balancer has let go of the connection.
     pub fn dropped(&mut self, conn: ConnId, now: u64) {
         self.step += 1;
@@ -374,7 +381,10 @@ impl Checker {
             Outcome::Truncated | Outcome::Closed | Outcome::Foreign => self.tally.cut += 1,
         }
         let late = exchange.excuses & LATE != 0;
-        let may_retry = exchange.is_idempotent && exchange.is_small && rules.has_solid;
+        // What three servers have broken off at is given up.
+        let is_poison = exchange.reached >= 3;
+        let may_retry =
+            exchange.is_idempotent && exchange.is_small && rules.has_solid && !is_poison;
         let early = exchange.excuses & EARLY != 0 && !may_retry;
         let is_excused = exchange.excuses & (CLIENT | SPARE) != 0
             || self.is_amnesty

@@ -109,6 +109,8 @@ pub struct Connection {
     pub stage: Stage,
     /// Whether the balancer has it still.
     pub is_held: bool,
+    /// Whether the balancer's end of it is a reset.
+    pub aborts: bool,
     /// What the balancer's next call is told once.
     pub error: Option<io::ErrorKind>,
     pub received: VecDeque<u8>,
@@ -223,6 +225,7 @@ impl Core {
             token: None,
             stage: Stage::Connecting,
             is_held: false,
+            aborts: false,
             error: None,
             received: VecDeque::new(),
             receive_room,
@@ -536,8 +539,8 @@ impl Core {
         let connection = &mut self.conns[conn];
         match connection.stage {
             Stage::Connecting => connection.stage = Stage::Gone,
-            Stage::Open if !connection.received.is_empty() => {
-                // Closing with bytes unread resets the connection.
+            Stage::Open if !connection.received.is_empty() || connection.aborts => {
+                // Closing with bytes unread resets the connection, and so does an abort.
                 connection.stage = Stage::Gone;
                 connection.sending = 0;
                 let latency = connection.latency;

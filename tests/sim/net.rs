@@ -207,6 +207,12 @@ impl Socket for SimSocket {
         Ok(count)
     }
 
+    fn abort(&mut self) {
+        let mut world = self.world.borrow_mut();
+        world.core.conns[self.conn].aborts = true;
+        world.core.check.aborted(self.conn);
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         let core = &mut world.core;

@@ -283,6 +283,69 @@ fn a_response_keeps_its_fields_but_those_of_the_connection() {
 }
 
 #[test]
+fn what_frames_content_has_one_spelling() {
+    for (field, spelt) in [
+        ("Content-Length: 5", "Content-Length: 5"),
+        ("content-length: 5", "content-length: 5"),
+        ("CONTENT-length: 5", "Content-Length: 5"),
+        ("Content-Length: 0005", "Content-Length: 5"),
+        ("Content-Length:5", "Content-Length: 5"),
+        ("Content-Length: 000", "Content-Length: 0"),
+        ("Content-Length: 0", "Content-Length: 0"),
+        ("transfer-encoding: chunked", "transfer-encoding: chunked"),
+        ("tRANSFER-eNCODING: chunked", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: Chunked", "Transfer-Encoding: chunked"),
+    ] {
+        let text = sent(&["POST / HTTP/1.1", "Host: a", field, "X: 1"], &PLAIN);
+        let expected = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\n{spelt}\r\nX: 1\r\n{ADDED}X-Forwarded-Host: a\r\n\r\n"
+        );
+        assert_eq!(text, expected);
+        let text = answered(&["HTTP/1.1 200 OK", field, "X: 1"], Method::Other, KEPT);
+        assert_eq!(text, format!("HTTP/1.1 200 OK\r\n{spelt}\r\nX: 1\r\n\r\n"));
+    }
+}
+
+#[test]
+fn a_426_says_what_to_upgrade_to() {
+    let lines = [
+        "HTTP/1.1 426 no",
+        "Upgrade: TLS/1.2",
+        "Connection: upgrade",
+        "Content-Length: 0",
+    ];
+    let expected =
+        "HTTP/1.1 426 no\r\nUpgrade: TLS/1.2\r\nContent-Length: 0\r\nConnection: Upgrade\r\n\r\n";
+    assert_eq!(answered(&lines, Method::Other, KEPT), expected);
+    let lines = [
+        "HTTP/1.1 200 no",
+        "Upgrade: h2",
+        "Connection: upgrade",
+        "Content-Length: 0",
+    ];
+    let expected = "HTTP/1.1 200 no\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(answered(&lines, Method::Other, KEPT), expected);
+}
+
+#[test]
+fn an_expectation_without_content_stays_behind() {
+    let text = sent(
+        &["POST / HTTP/1.1", "Host: a", "Expect: 100-continue"],
+        &PLAIN,
+    );
+    assert!(!text.contains("Expect"));
+    let lines = [
+        "POST / HTTP/1.1",
+        "Host: a",
+        "Expect: 100-continue",
+        "Content-Length: 1",
+        "Expect:",
+    ];
+    let text = sent(&lines, &PLAIN);
+    assert_eq!(text.matches("Expect").count(), 1);
+}
+
+#[test]
 fn the_trailer_field_goes_with_its_trailers() {
     let lines = [
         "HTTP/1.1 200 OK",
