@@ -5,46 +5,9 @@
 use std::time::Duration;
 
 use crate::config::CheckConfig;
-use crate::http::grammar;
 use crate::net::Time;
 
-/// The longest report that is read, in bytes.
-pub const REPORT_MAX: usize = 4096;
-
-/// What a server says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Report {
-    /// Errors that it has counted since it started.
-    pub errors: u64,
-    /// Requests that it has counted since it started.
-    pub load: u64,
-}
-
-impl Report {
-    /// Reads the content of an answer: two lines of one decimal number each, blanks around them
-    /// allowed; further lines must be `name=value`.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn parse(content: &[u8]) -> Result<Report, &'static str> {
-        let mut lines = content
-            .split(|byte| *byte == b'\n')
-            .map(|line| grammar::trim(line.strip_suffix(b"\r").unwrap_or(line)));
-        let mut number = |missing| match lines.next().map(grammar::decimal) {
-            Some(Some(number)) => Ok(number),
-            _ => Err(missing),
-        };
-        let errors = number("the first line is not the number of errors")?;
-        let load = number("the second line is not the number of requests")?;
-        for line in lines {
-            let name = line.split(|byte| *byte == b'=').next().unwrap_or_default();
-            if !line.is_empty() && (name.len() == line.len() || !grammar::is_token(name)) {
-                return Err("a line behind the two numbers is not name=value");
-            }
-        }
-        Ok(Report { errors, load })
-    }
-}
+pub use crate::report::Report;
 
 /// Whether a server may be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,34 +149,6 @@ impl Rounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_report_is_two_numbers_and_perhaps_more() {
-        let report = Ok(Report { errors: 3, load: 5 });
-        for good in [
-            "3\n5\n",
-            "3\n5",
-            " 3 \r\n\t5\r\n",
-            "3\n5\nin_flight=2\nweight=.5\n",
-            "3\n5\n\n",
-        ] {
-            assert_eq!(Report::parse(good.as_bytes()), report, "{good:?}");
-        }
-        for bad in [
-            "",
-            "3",
-            "3\n",
-            "3 5",
-            "a\n5",
-            "3\n-5",
-            "\n3\n5",
-            "3\n5\nnoise",
-            "3\n5\n=1",
-            "3.0\n5",
-        ] {
-            assert!(Report::parse(bad.as_bytes()).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_change_is_told_once() {

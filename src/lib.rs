@@ -8,7 +8,7 @@
 //! | [`proxy`] | all clients, links and checks, and [`proxy::Proxy::turn`], the only loop |
 //! | [`pair`], [`client`], [`link`], [`probe`] | one pair and its pump; one client with its task; one pooled connection; one check |
 //! | [`conn`] | one socket: fill, flush, readiness |
-//! | [`exchange`], [`guess`], [`health`], [`access`] | pure decisions: how far a message got, which server, who is valid, what is written down |
+//! | [`exchange`], [`guess`], [`health`], [`report`], [`access`] | pure decisions: how far a message got, which server, who is valid, what servers say, what is written down |
 //! | [`http`] | pure RFC 9112: judge heads, meter content, rewrite, reply |
 //! | [`net`] | the seam: sockets, time and signals as traits; [`net::mio`] is the real network |
 //! | [`buffer`], [`deadline`], [`config`] | blocks of memory, a lazy heap of deadlines, plain values |
@@ -47,3 +47,4 @@ pub mod origin;
 pub mod pair;
 pub mod probe;
 pub mod proxy;
+pub mod report;

@@ -8,12 +8,12 @@ use crate::buffer::{Block, Pool};
 use crate::config::{Address, CheckConfig, CheckMode, ServerConfig};
 use crate::conn::{Conn, Filled, Flushed};
 use crate::deadline::Alarm;
-use crate::health::{REPORT_MAX, Report};
 use crate::http::body::{Keep, Meter};
 use crate::http::grammar;
 use crate::http::head::{self, Method, Refusal};
 use crate::mutant::{self, Mutant};
 use crate::net::Socket;
+use crate::report::{Answer, DOWN, REPORT_MAX, Said};
 
 /// The checking of one server.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Probe<S> {
     heard: Option<Block>,
     /// The content so far, at most `REPORT_MAX` bytes.
     content: Vec<u8>,
+    /// What the answer's head said.
+    said: Said,
     status: u16,
     keeps: bool,
     /// Whether the connection has served a check before.
@@ -51,12 +53,12 @@ enum ProbeState {
 }
 
 /// What a step of a check came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Verdict {
     /// It goes on.
     Open,
-    /// The server is well; it may have reported.
-    Passed(Option<Report>),
+    /// The server is well, and what it said of itself.
+    Passed(Answer),
     /// It is not, and why.
     Failed(Failure),
     /// The kept connection was closed meanwhile, which says nothing: a new one is needed.
@@ -113,6 +115,7 @@ impl<S: Socket> Probe<S> {
             question: question.into_bytes(),
             heard: None,
             content: Vec::new(),
+            said: Said::default(),
             status: 0,
             keeps: false,
             is_reused: false,
@@ -133,6 +136,7 @@ impl<S: Socket> Probe<S> {
         }
         self.state = ProbeState::Asking(0);
         self.interims = 0;
+        self.said = Said::default();
         if !mutant::is(Mutant::ProbeAnsweredByTheLastOne) {
             self.content.clear();
         }
@@ -187,7 +191,7 @@ impl<S: Socket> Probe<S> {
 
     fn step_tcp(&mut self) -> Verdict {
         match self.conn.as_mut().map(Conn::connected) {
-            Some(Ok(())) => Verdict::Passed(None),
+            Some(Ok(())) => Verdict::Passed(Answer::default()),
             Some(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
                 Verdict::Failed(Failure::of(error.kind()))
             }
@@ -219,7 +223,11 @@ impl<S: Socket> Probe<S> {
                 Method::Idempotent,
                 &mut slots,
             )
-            .map(|response| (response.status, response.keep_alive, response.framing))
+            .map(|response| {
+                let said = response.metrics.and_then(Said::orca);
+                self.said = self.said.renewed(said.unwrap_or_default());
+                (response.status, response.keep_alive, response.framing)
+            })
         };
         block.consume(end);
         let verdict = match judged {
@@ -306,13 +314,20 @@ impl<S: Socket> Probe<S> {
             return Verdict::Failed(Failure::new(reason));
         }
         if check.mode == CheckMode::Http {
-            return Verdict::Passed(None);
+            return Verdict::Passed(Answer {
+                report: None,
+                said: self.said,
+            });
         }
         if self.content.len() > REPORT_MAX {
             return Verdict::Failed(Failure::new("malformed report: it is longer than 4 KiB"));
         }
-        match Report::parse(&self.content) {
-            Ok(report) => Verdict::Passed(Some(report)),
+        match Answer::parse(&self.content) {
+            Ok(answer) => Verdict::Passed(Answer {
+                said: self.said.renewed(answer.said),
+                ..answer
+            }),
+            Err(what) if what.starts_with(DOWN) => Verdict::Failed(Failure::new(what)),
             Err(what) => Verdict::Failed(Failure::new(format!(
                 "malformed report: {what} (GET {} must answer two lines, errors and load; or use --check http)",
                 check.path
@@ -325,12 +340,13 @@ impl<S: Socket> Probe<S> {
 mod tests {
     use super::*;
     use crate::net::{Owner, Token};
+    use crate::report::Report;
     use std::collections::VecDeque;
 
     /// A server that has said all that it will say.
-    struct Said(VecDeque<u8>);
+    struct Spoken(VecDeque<u8>);
 
-    impl Socket for Said {
+    impl Socket for Spoken {
         fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let count = buffer.len().min(self.0.len());
             if count == 0 {
@@ -361,7 +377,7 @@ mod tests {
         let check = CheckConfig::default();
         let server = ServerConfig::new(Address::Unix("/nowhere".into()));
         let mut probe = Probe::new(&server, &check);
-        let said = Said(answer.bytes().collect());
+        let said = Spoken(answer.bytes().collect());
         probe.start(Some(Conn::new(said, Token::new(Owner::Probe, 0, 1))));
         let mut pool = Pool::new(1 << 20);
         let mut scratch = vec![0; 256 << 10];
@@ -376,10 +392,30 @@ mod tests {
 
     #[test]
     fn a_report_is_found_behind_a_few_interim_responses() {
-        let report = Report { errors: 3, load: 5 };
-        assert_eq!(verdict(REPORT), Verdict::Passed(Some(report)));
+        let passed = Verdict::Passed(Answer {
+            report: Some(Report { errors: 3, load: 5 }),
+            said: Said::default(),
+        });
+        assert_eq!(verdict(REPORT), passed);
         let answer = INTERIM.repeat(16) + REPORT;
-        assert_eq!(verdict(&answer), Verdict::Passed(Some(report)));
+        assert_eq!(verdict(&answer), passed);
+    }
+
+    #[test]
+    fn what_a_server_says_in_its_head_counts_unless_its_report_says_otherwise() {
+        let answer = "HTTP/1.1 200 OK\r\nEndpoint-Load-Metrics: TEXT named_metrics.in_flight=9,eps=1\r\n\
+            Content-Length: 16\r\n\r\n3\n5\nin_flight=2\n";
+        let Verdict::Passed(Answer { said, .. }) = verdict(answer) else {
+            panic!("it did not pass");
+        };
+        assert_eq!((said.in_flight, said.error_rate), (Some(2.0), Some(1.0)));
+    }
+
+    #[test]
+    fn a_server_that_says_it_is_down_is() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\ndown#no disk";
+        let failure = Failure::new("it says that it is down: no disk");
+        assert_eq!(verdict(answer), Verdict::Failed(failure));
     }
 
     #[test]

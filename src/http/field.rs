@@ -23,6 +23,11 @@ pub enum Field {
     ContentLength,
     HttpSettings,
     MaxForwards,
+    RetryAfter,
+    /// What a server says of its load (ORCA), in text; it is meant for us.
+    LoadMetrics,
+    /// The same in a form that is not read here.
+    LoadMetricsBinary,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
@@ -53,6 +58,7 @@ impl Field {
                 (b"connection", Field::Connection),
                 (b"keep-alive", Field::KeepAlive),
             ],
+            11 => &[(b"retry-after", Field::RetryAfter)],
             12 => &[
                 (b"content-type", Field::Kept),
                 (b"max-forwards", Field::MaxForwards),
@@ -75,6 +81,8 @@ impl Field {
                 (b"transfer-encoding", Field::TransferEncoding),
                 (b"x-forwarded-proto", Field::XForwardedProto),
             ],
+            21 => &[(b"endpoint-load-metrics", Field::LoadMetrics)],
+            25 => &[(b"endpoint-load-metrics-bin", Field::LoadMetricsBinary)],
             _ => return Field::Other,
         };
         for (candidate, field) in candidates {
@@ -83,11 +91,13 @@ impl Field {
             }
         }
         let is_alike = |(candidate, field): &(&[u8], Field)| {
-            *field != Field::Kept
-                && name.iter().zip(*candidate).all(|(byte, wanted)| {
-                    byte.eq_ignore_ascii_case(wanted)
-                        || (*wanted == b'-' && !byte.is_ascii_alphanumeric())
-                })
+            !matches!(
+                field,
+                Field::Kept | Field::RetryAfter | Field::LoadMetrics | Field::LoadMetricsBinary
+            ) && name.iter().zip(*candidate).all(|(byte, wanted)| {
+                byte.eq_ignore_ascii_case(wanted)
+                    || (*wanted == b'-' && !byte.is_ascii_alphanumeric())
+            })
         };
         if candidates.iter().any(is_alike) {
             Field::Lookalike
@@ -116,7 +126,7 @@ const CREDENTIALS: [&str; 4] = [
     "proxy-authorization",
 ];
 /// Fields that steer what is done with a message from its beginning.
-const CONTROLS: [&str; 14] = [
+const CONTROLS: [&str; 13] = [
     "age",
     "vary",
     "range",
@@ -128,7 +138,6 @@ const CONTROLS: [&str; 14] = [
     "location",
     "content-range",
     "if-none-match",
-    "retry-after",
     "if-modified-since",
     "if-unmodified-since",
 ];
@@ -144,7 +153,11 @@ pub fn in_trailers(name: &[u8]) -> InTrailers {
         Field::Other | Field::Via if is_any(&CREDENTIALS) => InTrailers::Refused,
         Field::Other | Field::Via if is_any(&CONTROLS) => InTrailers::Dropped,
         Field::Other | Field::Via => InTrailers::Kept,
-        Field::Date | Field::MaxForwards => InTrailers::Dropped,
+        Field::Date
+        | Field::MaxForwards
+        | Field::RetryAfter
+        | Field::LoadMetrics
+        | Field::LoadMetricsBinary => InTrailers::Dropped,
         _ => InTrailers::Refused,
     }
 }

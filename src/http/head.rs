@@ -90,6 +90,10 @@ pub struct Response<'b> {
     pub keep_alive: bool,
     /// Whether its Connection field names fields, in the head or the trailers, that end here.
     pub names_fields: bool,
+    /// What the server says of its load, in the field's form (ORCA).
+    pub metrics: Option<&'b [u8]>,
+    /// Whether it says when to come again.
+    pub retry_after: bool,
     /// Its fields.
     pub fields: Fields<'b>,
 }
@@ -274,6 +278,8 @@ pub fn response<'b>(
         framing: Framing::None,
         keep_alive: version == Version::Http11,
         names_fields: false,
+        metrics: None,
+        retry_after: false,
         fields,
     };
     judge_response_fields(&mut response, method)?;
@@ -532,7 +538,8 @@ impl Options {
             .filter(|header| Field::of(header.name.as_bytes()) == Field::Connection);
         for option in connections.flat_map(|header| list(header.value)) {
             for (header, kind) in fields.headers.iter().zip(&mut fields.kinds) {
-                if *kind == Field::Other && header.name.as_bytes().eq_ignore_ascii_case(option) {
+                let is_of_use = matches!(kind, Field::Other | Field::RetryAfter);
+                if is_of_use && header.name.as_bytes().eq_ignore_ascii_case(option) {
                     *kind = Field::Named;
                 }
             }
@@ -632,6 +639,8 @@ fn judge_response_fields(response: &mut Response<'_>, method: Method) -> Result<
     let mut options = Options::default();
     for line in response.fields.iter() {
         match line.kind {
+            Field::LoadMetrics => response.metrics = Some(line.value),
+            Field::RetryAfter => response.retry_after = true,
             Field::ContentLength => framings.length(line.value)?,
             Field::TransferEncoding => framings.encoding(line.value)?,
             Field::Connection => options.take(line.value)?,

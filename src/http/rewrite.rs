@@ -59,7 +59,13 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
     let mut run = Run::default();
     for field in request.fields.iter() {
         let stays = match field.kind {
-            Field::Other | Field::Kept | Field::Date | Field::Via => true,
+            Field::Other
+            | Field::Kept
+            | Field::Date
+            | Field::Via
+            | Field::RetryAfter
+            | Field::LoadMetrics
+            | Field::LoadMetricsBinary => true,
             Field::ContentLength | Field::TransferEncoding => {
                 run.frame(out, &request.fields, field);
                 continue;
@@ -139,7 +145,7 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
                 true
             }
             Field::Connection | Field::KeepAlive | Field::ProxyConnection | Field::Te => false,
-            Field::Named => false,
+            Field::Named | Field::LoadMetrics | Field::LoadMetricsBinary => false,
             Field::Trailer => answering.trailers,
             Field::Upgrade => upgrades,
             Field::ContentLength if has_framing => {

@@ -7,9 +7,10 @@ use super::places::is_our_own_lack;
 use crate::config::CheckMode;
 use crate::conn::Conn;
 use crate::guess::random;
-use crate::health::{Report, Standing};
+use crate::health::Standing;
 use crate::net::{Net, Owner, Token};
 use crate::probe::{Failure, Verdict};
+use crate::report::Answer;
 
 impl<N: Net> Proxy<N> {
     /// Starts a round if X seconds or R requests are over.
@@ -138,9 +139,9 @@ impl<N: Net> Proxy<N> {
                 entry.probe.conn = None;
                 return self.ask(server, true);
             }
-            Verdict::Passed(report) => {
+            Verdict::Passed(answer) => {
                 entry.probe.rest(&mut self.tools.pool);
-                self.server_passed(server, report);
+                self.server_passed(server, answer);
             }
             Verdict::Failed(failure) => {
                 entry.probe.rest(&mut self.tools.pool);
@@ -164,11 +165,11 @@ impl<N: Net> Proxy<N> {
         }
     }
 
-    fn server_passed(&mut self, server: usize, report: Option<Report>) {
+    fn server_passed(&mut self, server: usize, answer: Answer) {
         let Some(entry) = self.servers.get_mut(server) else {
             return;
         };
-        if let Some(report) = report {
+        if let Some(report) = answer.report {
             entry.report = Some(report);
             self.guess.reported(server, report);
         }
