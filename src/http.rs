@@ -3,9 +3,11 @@
 //! Pure: bytes and values in, bytes and values out. Knows no socket, no clock and no server.
 
 pub mod body;
+mod chunks;
 pub mod field;
 pub mod grammar;
 pub mod head;
+mod judge;
 pub mod reply;
 pub mod rewrite;
 pub mod rules;

@@ -1,4 +1,4 @@
-//! Heads: where one ends, what it says, and the judge of what may pass.
+//! Heads: where one ends, and what it says in lines that may pass; what they mean is for `judge`.
 //!
 //! httparse makes the first cut; it is lenient where RFC 9112 is not, so everything is judged again
 //! here. `Refusal` and its table in `rules` are the whole law: each row has its status, its text and
@@ -11,9 +11,9 @@ use memchr::memmem::Finder;
 
 use super::body::Framing;
 pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields};
-use super::grammar::{TOKEN, decimal, is_host, is_target, is_token, is_word, list};
+use super::grammar::{TOKEN, is_target, is_token};
+use super::judge;
 pub use super::rules::{RULES, Refusal, Rule};
-use crate::mutant::{self, Mutant};
 
 /// The longest head, in bytes, request or response.
 pub const HEAD_MAX: usize = 16 << 10;
@@ -23,8 +23,6 @@ pub const TARGET_MAX: usize = 8 << 10;
 pub const OPTIONS_MAX: usize = 100;
 /// The longest method, in bytes: no registered one has half as many.
 pub const METHOD_MAX: usize = 64;
-/// How often a request may have come through bestguess before.
-const PASSES_MAX: usize = 8;
 /// The longest that can stand behind the target: the version and the line's end.
 const VERSION_MAX: usize = b"HTTP/1.1\r\n".len();
 
@@ -224,8 +222,8 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'
         hops: None,
         fields,
     };
-    judge_target(&mut request)?;
-    judge_request_fields(&mut request)?;
+    judge::target(&mut request)?;
+    judge::request_fields(&mut request)?;
     Ok(request)
 }
 
@@ -282,7 +280,7 @@ pub fn response<'b>(
         retry_after: false,
         fields,
     };
-    judge_response_fields(&mut response, method)?;
+    judge::response_fields(&mut response, method)?;
     Ok(response)
 }
 
@@ -410,258 +408,6 @@ fn method_of(name: &[u8]) -> Method {
         b"GET" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE" => Method::Idempotent,
         _ => Method::Other,
     }
-}
-
-/// Judges the target's form (RFC 9112 §3.2) and takes an absolute one apart.
-fn judge_target(request: &mut Request<'_>) -> Result<(), Refusal> {
-    let target = request.target;
-    if target.len() > TARGET_MAX {
-        return Err(Refusal::TargetTooLong);
-    }
-    if !is_target(target) {
-        return Err(Refusal::Target);
-    }
-    // Only here: what `begun` sees of a line comes first.
-    if request.method_name == b"CONNECT" {
-        return Err(Refusal::Connect);
-    }
-    if target.starts_with(b"/") || (target == b"*" && request.method_name == b"OPTIONS") {
-        return Ok(());
-    }
-    let scheme_end = memchr::memmem::find(target, b"://").ok_or(Refusal::Target)?;
-    let (scheme, rest) = target.split_at(scheme_end);
-    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
-        return Err(Refusal::Target);
-    }
-    let rest = rest.get(3..).unwrap_or_default();
-    let path = rest
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?'))
-        .unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(path);
-    if authority.is_empty() || !is_host(authority) {
-        return Err(Refusal::Target);
-    }
-    request.authority = Some(authority);
-    // `rewrite` puts the slash before a path that is empty or only a query.
-    request.target = path;
-    Ok(())
-}
-
-/// What the framing fields of a head said, before it is decided what they mean together.
-#[derive(Default)]
-struct Framings {
-    length: Option<u64>,
-    chunked: bool,
-}
-
-impl Framings {
-    /// Takes one Content-Length in.
-    fn length(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        let length = decimal(value).ok_or(Refusal::ContentLength)?;
-        if self.length.replace(length).is_some() {
-            return Err(Refusal::TwoLengths);
-        }
-        Ok(())
-    }
-
-    /// Takes one Transfer-Encoding in.
-    fn encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.chunked {
-            return Err(Refusal::TwoEncodings);
-        }
-        if value.eq_ignore_ascii_case(b"chunked") {
-            self.chunked = true;
-            return Ok(());
-        }
-        let known = |coding: &[u8]| {
-            coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity")
-        };
-        let is_unknown = list(value).any(|coding| is_token(coding) && !known(coding));
-        Err(if is_unknown {
-            Refusal::EncodingUnknown
-        } else {
-            Refusal::Encoding
-        })
-    }
-
-    /// What they mean together; none: no field frames the content.
-    fn agree(&self, version: Version) -> Result<Option<Framing>, Refusal> {
-        match (self.chunked, self.length) {
-            (true, Some(_)) => Err(Refusal::LengthAndEncoding),
-            (true, None) if version == Version::Http10 => Err(Refusal::EncodingIn10),
-            (true, None) => Ok(Some(Framing::Chunked)),
-            (false, Some(0)) => Ok(Some(Framing::None)),
-            (false, Some(length)) => Ok(Some(Framing::Length(length))),
-            (false, None) => Ok(None),
-        }
-    }
-}
-
-/// What the Connection fields of a head said.
-#[derive(Default)]
-struct Options {
-    close: bool,
-    keep_alive: bool,
-    upgrade: bool,
-    /// Whether any was none of those: the name of a field.
-    names_fields: bool,
-    count: usize,
-}
-
-impl Options {
-    fn take(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        for option in list(value) {
-            // Each may have to be compared with every field.
-            self.count += 1;
-            if self.count > OPTIONS_MAX {
-                return Err(Refusal::TooManyFields);
-            }
-            match option.len() {
-                5 if is_word(option, b"close") => self.close = true,
-                10 if is_word(option, b"keep-alive") => self.keep_alive = true,
-                7 if is_word(option, b"upgrade") => self.upgrade = true,
-                _ => self.names_fields = true,
-            }
-        }
-        Ok(())
-    }
-
-    /// Marks the `fields` that were named, unless they are among those that nobody may remove.
-    fn mark_named(&self, fields: &mut Fields<'_>) {
-        if !self.names_fields {
-            return;
-        }
-        let connections = fields
-            .headers
-            .iter()
-            .filter(|header| Field::of(header.name.as_bytes()) == Field::Connection);
-        for option in connections.flat_map(|header| list(header.value)) {
-            for (header, kind) in fields.headers.iter().zip(&mut fields.kinds) {
-                let is_of_use = matches!(kind, Field::Other | Field::RetryAfter);
-                if is_of_use && header.name.as_bytes().eq_ignore_ascii_case(option) {
-                    *kind = Field::Named;
-                }
-            }
-        }
-    }
-
-    /// Whether the connection goes on behind this message (RFC 9112 §9.3).
-    fn persists(&self, version: Version) -> bool {
-        !self.close && (version == Version::Http11 || self.keep_alive)
-    }
-}
-
-fn judge_request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
-    let mut framings = Framings::default();
-    let mut options = Options::default();
-    let mut has_host = false;
-    let mut has_upgrade = false;
-    let mut is_barred = false;
-    let mut passes = 0;
-    for line in request.fields.iter() {
-        match line.kind {
-            Field::ContentLength => framings.length(line.value)?,
-            Field::TransferEncoding => framings.encoding(line.value)?,
-            Field::Connection => options.take(line.value)?,
-            Field::Host if has_host => return Err(Refusal::TwoHosts),
-            Field::Host if !is_host(line.value) => return Err(Refusal::Host),
-            Field::Host => has_host = true,
-            Field::Upgrade => {
-                has_upgrade |= !line.value.is_empty();
-                is_barred |= list(line.value).any(|protocol| !is_relayed(protocol));
-            }
-            Field::Expect if line.value.eq_ignore_ascii_case(b"100-continue") => {
-                request.expects_continue = request.version == Version::Http11;
-            }
-            // An empty list of expectations is none.
-            Field::Expect if line.value.is_empty() => {}
-            Field::Expect => return Err(Refusal::Expectation),
-            Field::Via => {
-                passes += list(line.value)
-                    .filter(|hop| hop.ends_with(b" bestguess"))
-                    .count();
-                if passes >= PASSES_MAX {
-                    return Err(Refusal::Loop);
-                }
-            }
-            Field::Te => {
-                request.takes_trailers |=
-                    list(line.value).any(|coding| is_word(coding, b"trailers"))
-            }
-            Field::MaxForwards if matches!(request.method_name, b"OPTIONS" | b"TRACE") => {
-                request.hops = Some(hops(request.method_name, line.value)?);
-            }
-            _ => {}
-        }
-    }
-    if !has_host && request.version == Version::Http11 {
-        return Err(Refusal::NoHost);
-    }
-    // TE belongs to HTTP/1.1, as chunked content does.
-    request.takes_trailers &= request.version == Version::Http11;
-    request.framing = framings.agree(request.version)?.unwrap_or(Framing::None);
-    // Without content there is nothing to wait for (RFC 9110 §10.1.1).
-    request.expects_continue &= request.framing != Framing::None;
-    request.keep_alive = options.persists(request.version);
-    options.mark_named(&mut request.fields);
-    // An upgrade of a request with content would leave open where the new protocol begins, and
-    // behind one to h2c further requests would pass that nobody judges (RFC 9113 §3.1 has no such
-    // upgrade any more).
-    request.upgrade = options.upgrade
-        && has_upgrade
-        && !is_barred
-        && request.version == Version::Http11
-        && request.framing == Framing::None;
-    Ok(())
-}
-
-/// Whether an upgrade to `protocol` may be asked for: `name` or `name/version` (RFC 9110 §7.8), and
-/// not HTTP/2.
-fn is_relayed(protocol: &[u8]) -> bool {
-    let mut parts = protocol.splitn(2, |byte| *byte == b'/');
-    let name = parts.next().unwrap_or_default();
-    is_token(name) && parts.next().is_none_or(is_token) && !name.eq_ignore_ascii_case(b"h2c")
-}
-
-/// How many more hops an OPTIONS or TRACE may go (RFC 9110 §7.6.2), at least one.
-fn hops(method: &[u8], value: &[u8]) -> Result<u64, Refusal> {
-    match decimal(value) {
-        None => Err(Refusal::MaxForwards),
-        Some(0) if method == b"TRACE" => Err(Refusal::Trace),
-        Some(0) => Err(Refusal::LastHop),
-        Some(hops) => Ok(hops),
-    }
-}
-
-fn judge_response_fields(response: &mut Response<'_>, method: Method) -> Result<(), Refusal> {
-    let mut framings = Framings::default();
-    let mut options = Options::default();
-    for line in response.fields.iter() {
-        match line.kind {
-            Field::LoadMetrics => response.metrics = Some(line.value),
-            Field::RetryAfter => response.retry_after = true,
-            Field::ContentLength => framings.length(line.value)?,
-            Field::TransferEncoding => framings.encoding(line.value)?,
-            Field::Connection => options.take(line.value)?,
-            _ => {}
-        }
-    }
-    response.keep_alive = options.persists(response.version);
-    response.names_fields = options.names_fields;
-    options.mark_named(&mut response.fields);
-    let framed = framings.agree(response.version)?;
-    // RFC 9112 §6.3: these have no content, whatever their fields say.
-    // A server that announces content all the same may send it: behind that nothing is certain.
-    if matches!(response.status, 100..=199 | 204) && !matches!(framed, None | Some(Framing::None)) {
-        response.keep_alive = false;
-    }
-    response.framing = match response.status {
-        100..=199 | 204 | 304 => Framing::None,
-        _ if method == Method::Head && !mutant::is(Mutant::HeadGivenContent) => Framing::None,
-        _ => framed.unwrap_or(Framing::UntilClose),
-    };
-    Ok(())
 }
 
 #[cfg(test)]
