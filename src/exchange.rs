@@ -4,6 +4,8 @@
 //! what does a fault mean to the client. `table` in the tests prints every state against every
 //! event and is compared with a committed snapshot.
 
+use std::time::Duration;
+
 use crate::http::body::{Framing, Keep, Meter, Reframing};
 use crate::http::grammar::list;
 use crate::http::head::{Field, Method, Refusal, Request, Response, Version};
@@ -36,6 +38,8 @@ pub struct Exchange {
     keep_client: bool,
     /// Whether the link may go on behind the response.
     keep_link: bool,
+    /// How long the server keeps it when it is idle, in seconds, if it says so.
+    idle_seconds: Option<u64>,
     /// What is changed of the response's framing for the client.
     reframing: Reframing,
     /// Whether trailers go on to the client: it takes them, and the response may have some.
@@ -190,6 +194,7 @@ impl Default for Exchange {
             may_ask_more: true,
             keep_client: false,
             keep_link: false,
+            idle_seconds: None,
             reframing: Reframing::None,
             trailers: false,
             is_until_close: false,
@@ -273,6 +278,7 @@ impl Exchange {
         // for one that did not say whether it would read content that was on its way unasked.
         let is_whole_there =
             self.is_read() && is_sent_whole || mutant::is(Mutant::LinkKeptBehindEarlyResponse);
+        self.idle_seconds = response.idle_seconds;
         self.keep_link = response.keep_alive
             && response.framing != Framing::UntilClose
             && is_whole_there
@@ -329,6 +335,13 @@ impl Exchange {
     /// What is changed of the response's framing for the client.
     pub fn reframing(&self) -> Reframing {
         self.reframing
+    }
+
+    /// How long the link may rest before its next exchange: less than the server says that it keeps
+    /// it, so that it is not closed while a request is on its way; none: the server did not say.
+    pub fn rest_max(&self) -> Option<Duration> {
+        let seconds = Duration::from_secs(self.idle_seconds?);
+        Some((seconds / 2).max(seconds.saturating_sub(Duration::from_secs(1))))
     }
 
     /// Whether the trailers of the response go on to the client.

@@ -25,7 +25,7 @@ pub struct Link<S> {
 pub enum LinkState {
     /// It carries the exchange of this client.
     Paired(usize),
-    /// It waits in its server's pool since then.
+    /// It waits in its server's pool, and is of use until then.
     Pooled(Time),
     /// It is to be reaped.
     Dead,

@@ -536,7 +536,7 @@ impl<N: Net> Proxy<N> {
                 .and_then(|server| server.pool.front().copied())
             {
                 let is_old = self.links.get(slot).is_none_or(|link| match link.state {
-                    LinkState::Pooled(since) => now.since(since) >= POOLED_MAX,
+                    LinkState::Pooled(until) => now >= until,
                     LinkState::Paired(_) | LinkState::Dead => true,
                 });
                 if !is_old {

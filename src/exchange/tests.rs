@@ -90,6 +90,7 @@ fn states() -> Vec<(Vec<&'static str>, Exchange)> {
             may_ask_more: true,
             keep_client: next.1,
             keep_link: link.1,
+            idle_seconds: None,
             reframing: Reframing::None,
             trailers: false,
             is_until_close: false,
@@ -435,6 +436,28 @@ fn a_switch_is_heard_only_by_who_asked_for_it() {
     }
     assert_eq!(hear(&mut exchange, HEADS[1].1), "tunnel");
     assert!(!exchange.ending(false).keep_link);
+}
+
+#[test]
+fn a_link_rests_a_little_less_than_its_server_waits() {
+    for (field, millis) in [
+        ("Keep-Alive: timeout=5", Some(4000)),
+        ("keep-alive: max=3, Timeout=2", Some(1000)),
+        ("Keep-Alive: timeout=1", Some(500)),
+        ("Keep-Alive: timeout=0", Some(0)),
+        ("Keep-Alive: max=3", None),
+        ("Keep-Alive: timeout=x", None),
+        ("Keep-Alive: 300", None),
+    ] {
+        let mut exchange = asked(GET);
+        let text = format!("HTTP/1.1 200 x\r\nContent-Length: 0\r\n{field}\r\n\r\n");
+        assert_eq!(hear(&mut exchange, &text), "complete, next, link");
+        assert_eq!(
+            exchange.rest_max(),
+            millis.map(Duration::from_millis),
+            "{field}"
+        );
+    }
 }
 
 #[test]

@@ -92,6 +92,8 @@ pub struct Response<'b> {
     pub metrics: Option<&'b [u8]>,
     /// Whether it says when to come again.
     pub retry_after: bool,
+    /// For how many seconds the server keeps an idle connection, if it says so.
+    pub idle_seconds: Option<u64>,
     /// Its fields.
     pub fields: Fields<'b>,
 }
@@ -278,6 +280,7 @@ pub fn response<'b>(
         names_fields: false,
         metrics: None,
         retry_after: false,
+        idle_seconds: None,
         fields,
     };
     judge::response_fields(&mut response, method)?;

@@ -236,6 +236,15 @@ fn hops(method: &[u8], value: &[u8]) -> Result<u64, Refusal> {
     }
 }
 
+/// What `Keep-Alive: timeout=5, max=100` says of the time (RFC 2068 §19.7.1.1, in use ever since).
+fn idle_seconds(value: &[u8]) -> Option<u64> {
+    list(value).find_map(|parameter| {
+        let (name, seconds) = parameter.split_at_checked(b"timeout=".len())?;
+        name.eq_ignore_ascii_case(b"timeout=")
+            .then(|| decimal(seconds))?
+    })
+}
+
 /// Judges the fields of a response to a request of `method`, and takes from them what it means.
 pub(super) fn response_fields(response: &mut Response<'_>, method: Method) -> Result<(), Refusal> {
     let mut framings = Framings::default();
@@ -244,6 +253,7 @@ pub(super) fn response_fields(response: &mut Response<'_>, method: Method) -> Re
         match line.kind {
             Field::LoadMetrics => response.metrics = Some(line.value),
             Field::RetryAfter => response.retry_after = true,
+            Field::KeepAlive => response.idle_seconds = idle_seconds(line.value),
             Field::ContentLength => framings.length(line.value)?,
             Field::TransferEncoding => framings.encoding(line.value)?,
             Field::Connection => options.take(line.value)?,

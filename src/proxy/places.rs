@@ -1,6 +1,7 @@
 //! Places and links: who is among the N, who waits, and which link carries whom.
 
 use std::io;
+use std::time::Duration;
 
 use log::warn;
 
@@ -157,6 +158,7 @@ impl<N: Net> Proxy<N> {
             ),
             None => (false, true),
         };
+        let now = self.tools.now;
         while !is_new
             && let Some(link) = self
                 .servers
@@ -166,7 +168,8 @@ impl<N: Net> Proxy<N> {
             let Some(found) = self.links.get_mut(link) else {
                 continue;
             };
-            if found.is_stale(is_sure) {
+            let is_old = matches!(found.state, LinkState::Pooled(until) if now >= until);
+            if is_old || found.is_stale(is_sure) {
                 self.bury_link(link);
                 continue;
             }
@@ -190,17 +193,20 @@ impl<N: Net> Proxy<N> {
         Ok(link)
     }
 
-    /// A link is done with its exchange: into the pool, or away.
-    pub(super) fn part(&mut self, slot: usize, outcome: Outcome, keep: bool) {
+    /// A link is done with its exchange: into the pool, to rest for `rest_max` at most, or away.
+    pub(super) fn part(&mut self, slot: usize, outcome: Outcome, rest_max: Option<Duration>) {
         let now = self.tools.now;
         let Some(link) = self.links.get_mut(slot) else {
             return;
         };
         let server = link.server;
         self.guess.finished(now, server, outcome);
-        if keep && link.broken.is_none() && !link.conn.has_ended() {
+        if let Some(rest_max) = rest_max
+            && link.broken.is_none()
+            && !link.conn.has_ended()
+        {
             link.served += 1;
-            link.state = LinkState::Pooled(now);
+            link.state = LinkState::Pooled(now + rest_max);
             if let Some(server) = self.servers.get_mut(server) {
                 server.pool.push_back(slot);
             }
@@ -212,7 +218,7 @@ impl<N: Net> Proxy<N> {
     /// Closes the task's link, if it has one, with the exchange unfinished.
     pub(super) fn drop_link(&mut self, key: usize, outcome: Outcome) {
         if let Some(link) = self.tasks.get_mut(key).and_then(|task| task.link.take()) {
-            self.part(link, outcome, false);
+            self.part(link, outcome, None);
         }
     }
 

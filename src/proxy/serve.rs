@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::{debug, error, warn};
 
-use super::Proxy;
+use super::{POOLED_MAX, Proxy};
 use crate::access::Ended;
 use crate::client::{ClientState, Fault, LINGER, Next, Place, Task};
 use crate::exchange::{After, Loss, Overdue, ResponseState, Waiting};
@@ -385,8 +385,10 @@ impl<N: Net> Proxy<N> {
         let has_rest = task.has_rest && !mutant::is(Mutant::LinkKeptWithBytesUnread);
         let ending = task.exchange.ending(has_rest || task.has_unsent());
         let outcome = Outcome::Answered(task.status, self.tools.now.since(task.dispatched));
+        let rest_max = task.exchange.rest_max();
         if let Some(link) = task.link.take() {
-            self.part(link, outcome, ending.keep_link);
+            let rest_max = rest_max.unwrap_or(POOLED_MAX).min(POOLED_MAX);
+            self.part(link, outcome, ending.keep_link.then_some(rest_max));
         }
         self.leave_place(key);
         self.record(slot, key);
