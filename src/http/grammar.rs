@@ -3,6 +3,8 @@
 //! Classes are lookup tables of 256 entries, made by the compiler. Every function is linear in the
 //! bytes that it is given and allocates nothing.
 
+use std::net::Ipv6Addr;
+
 /// A set of bytes.
 pub struct Class([bool; 256]);
 
@@ -66,8 +68,7 @@ pub fn is_host(host: &[u8]) -> bool {
                 return false;
             };
             let (literal, behind) = rest.split_at(end);
-            let is_literal = |byte: &u8| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte);
-            if literal.is_empty() || !literal.iter().all(is_literal) {
+            if !is_ip_literal(literal) {
                 return false;
             }
             behind.get(1..).unwrap_or_default()
@@ -85,6 +86,24 @@ pub fn is_host(host: &[u8]) -> bool {
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     }
+}
+
+/// Whether `literal` is what stands between brackets: an IPv6 address, or an address of a version to
+/// come (RFC 3986 §3.2.2).
+fn is_ip_literal(literal: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(literal) else {
+        return false;
+    };
+    if let Some((version, address)) = text
+        .strip_prefix(['v', 'V'])
+        .and_then(|rest| rest.split_once('.'))
+    {
+        return !version.is_empty()
+            && version.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !address.is_empty()
+            && !address.contains(['[', ']', '%']);
+    }
+    text.parse::<Ipv6Addr>().is_ok()
 }
 
 /// Whether `word` is `lower`, a word of lower-case letters, digits and dashes, in any case. A `word`
@@ -158,14 +177,40 @@ mod tests {
             "127.0.0.1:9001",
             "[::1]",
             "[::1]:80",
+            "[2001:db8::7:1.2.3.4]",
+            "[v1.a:b]",
             "xn--a_b",
             "a:",
         ] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
         for bad in [
-            "a b", "a/b", "a@b", "a:b", "[::1", "[]", "[::1]x", "a:123456", "::1", "a?b", "a,b:c",
-            "a,b", ":", ":80", "[a", "a]", "a[b]", "[::1]:x", "[[::1]]", "a:80:80",
+            "a b",
+            "a/b",
+            "a@b",
+            "a:b",
+            "[::1",
+            "[]",
+            "[::1]x",
+            "a:123456",
+            "::1",
+            "a?b",
+            "a,b:c",
+            "a,b",
+            ":",
+            ":80",
+            "[a",
+            "a]",
+            "a[b]",
+            "[::1]:x",
+            "[[::1]]",
+            "[a]",
+            "[1]",
+            "[:::]",
+            "[v.a]",
+            "[v1.]",
+            "[::1%25a]",
+            "a:80:80",
         ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }

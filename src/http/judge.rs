@@ -128,8 +128,8 @@ impl Options {
         Ok(())
     }
 
-    /// Marks the `fields` that were named, unless they are among those that nobody may remove.
-    fn mark_named(&self, fields: &mut Fields<'_>) {
+    /// Marks the `fields` that were named, of those that `may_go`: some nobody may remove.
+    fn mark_named(&self, fields: &mut Fields<'_>, may_go: impl Fn(Field) -> bool) {
         if !self.names_fields {
             return;
         }
@@ -139,8 +139,7 @@ impl Options {
             .filter(|header| Field::of(header.name.as_bytes()) == Field::Connection);
         for option in connections.flat_map(|header| list(header.value)) {
             for (header, kind) in fields.headers.iter().zip(&mut fields.kinds) {
-                let is_of_use = matches!(kind, Field::Other | Field::RetryAfter);
-                if is_of_use && header.name.as_bytes().eq_ignore_ascii_case(option) {
+                if may_go(*kind) && header.name.as_bytes().eq_ignore_ascii_case(option) {
                     *kind = Field::Named;
                 }
             }
@@ -205,8 +204,13 @@ pub(super) fn request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
     request.framing = framings.agree(request.version)?.unwrap_or(Framing::None);
     // Without content there is nothing to wait for (RFC 9110 §10.1.1).
     request.expects_continue &= request.framing != Framing::None;
+    if request.framing != Framing::None && request.method_name == b"TRACE" {
+        return Err(Refusal::TraceContent);
+    }
     request.keep_alive = options.persists(request.version);
-    options.mark_named(&mut request.fields);
+    options.mark_named(&mut request.fields, |kind| {
+        matches!(kind, Field::Other | Field::RetryAfter)
+    });
     // An upgrade of a request with content would leave open where the new protocol begins, and
     // behind one to h2c further requests would pass that nobody judges (RFC 9113 §3.1 has no such
     // upgrade any more).
@@ -262,7 +266,13 @@ pub(super) fn response_fields(response: &mut Response<'_>, method: Method) -> Re
     }
     response.keep_alive = options.persists(response.version);
     response.names_fields = options.names_fields;
-    options.mark_named(&mut response.fields);
+    // What is written anew in requests means nothing in a response.
+    options.mark_named(&mut response.fields, |kind| {
+        !matches!(
+            kind,
+            Field::Kept | Field::Date | Field::Via | Field::ContentLength | Field::TransferEncoding
+        )
+    });
     let framed = framings.agree(response.version)?;
     // RFC 9112 §6.3: these have no content, whatever their fields say.
     // A server that announces content all the same may send it: behind that nothing is certain.

@@ -29,6 +29,7 @@ pub enum Refusal {
     MaxForwards,
     LastHop,
     Trace,
+    TraceContent,
     Loop,
     Chunk,
     Trailer,
@@ -58,7 +59,7 @@ macro_rules! rules {
 
 /// The judge's table, in the order of `Refusal`.
 #[rustfmt::skip]
-pub static RULES: [Rule; 30] = rules! {
+pub static RULES: [Rule; 31] = rules! {
     RequestLine       400 "RFC 9112 §3"      "the request line is not METHOD TARGET HTTP/1.1"
     Target            400 "RFC 9112 §3.2"    "the request target has a form or a byte that is not allowed"
     TargetTooLong     414 "RFC 9110 §15.5.15" "the request target is longer than 8 KiB"
@@ -83,6 +84,7 @@ pub static RULES: [Rule; 30] = rules! {
     MaxForwards       400 "RFC 9110 §7.6.2"  "the Max-Forwards is not one decimal number"
     LastHop           200 "RFC 9110 §7.6.2"  "the request ends here, as its Max-Forwards asks"
     Trace             501 "RFC 9110 §7.6.2"  "a TRACE that ends here, by its Max-Forwards, is not answered"
+    TraceContent      400 "RFC 9110 §9.3.8"  "a TRACE has no content"
     Loop              508 "RFC 9110 §7.6.3"  "the request has come through bestguess 8 times: its servers send it back"
     Chunk             400 "RFC 9112 §7.1"    "the chunked content is malformed"
     Trailer           400 "RFC 9110 §6.5.1"  "a trailer field that frames, routes or authorises, or is malformed"

@@ -318,6 +318,10 @@ fn refused_requests() -> Vec<(Refusal, Vec<u8>)> {
         (Expectation, post(&["Expect: 100-continue, x"])),
         (Expectation, post(&["Expect: more"])),
         (
+            TraceContent,
+            head(&["TRACE / HTTP/1.1", "Host: a", "Content-Length: 1"]),
+        ),
+        (
             Loop,
             get(&[
                 "Via: 1.1 bestguess, 1.0 bestguess, 1.1 a, 1.1 bestguess",
