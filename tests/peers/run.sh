@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# End-to-end tests of the real binary with real peers: curl, Python's http.client, the built-in
-# origin, nginx, and small misbehaving servers of our own.
+# End-to-end tests of the real binary with real peers: clients (curl, Python's http.client and
+# requests, node, ab, h2load, wrk, websockets), servers (the built-in origin, nginx, Python's
+# http.server, node, uvicorn, gunicorn, websockets), and small misbehaving servers of our own.
 #
 #   tests/peers/run.sh [WORD...]     only tests whose name contains one of the words, if any
 #
 # BESTGUESS_BIN            the binary to test; without it the release build is made and tested
 # BESTGUESS_TESTS_QUICK    set: leave out the tests that move gigabytes
 #
-# What is missing of curl, python3 and nginx is installed from Debian's packages (as root, or by
-# sudo without a password). The last line is "N passed, N failed"; the exit code is 0 when none failed.
+# What is missing of these is installed from Debian's packages (as root, or by sudo without a
+# password). The last line is "N passed, N failed"; the exit code is 0 when none failed.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -51,18 +52,39 @@ install_packages() {
     remove_guard
 }
 
+# Debian's python3-* packages belong to Debian's own Python. Another one, found first on PATH, would
+# not see them: so this one runs the suite, and the suite runs its Python programs with its own.
+python=/usr/bin/python3
+
 missing=()
-command -v curl >/dev/null || missing+=(curl)
-command -v python3 >/dev/null || missing+=(python3)
-command -v nginx >/dev/null || missing+=(nginx-light)
+need_tool() { # command, package
+    command -v "$1" >/dev/null || missing+=("$2")
+}
+need_module() { # module, package
+    [ -x "$python" ] && "$python" -c "import $1" 2>/dev/null || missing+=("$2")
+}
+need_tool "$python" python3
+need_tool curl curl
+need_tool nginx nginx-light
+need_tool node nodejs
+need_tool ab apache2-utils
+need_tool h2load nghttp2-client
+need_tool wrk wrk
+need_module requests python3-requests
+need_module websockets python3-websockets
+need_module uvicorn python3-uvicorn
+need_module gunicorn python3-gunicorn
 if [ ${#missing[@]} -gt 0 ]; then
     install_packages "${missing[@]}"
 fi
-for tool in curl python3 nginx; do
+for tool in "$python" curl nginx node ab h2load wrk; do
     command -v "$tool" >/dev/null || fail "$tool is still missing after the installation"
 done
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
-    fail "python3 is $(python3 --version 2>&1): 3.9 or later is needed"
+for module in requests websockets uvicorn gunicorn; do
+    "$python" -c "import $module" || fail "$python has no module $module after the installation"
+done
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
+    fail "$python is $("$python" --version 2>&1): 3.9 or later is needed"
 
 if [ -z "${BESTGUESS_BIN:-}" ]; then
     command -v cargo >/dev/null || fail "cargo is missing: install Rust, or set BESTGUESS_BIN to a built binary"
@@ -76,4 +98,4 @@ export BESTGUESS_BIN
 export PYTHONDONTWRITEBYTECODE=1
 # Both limits of open files, as far as they go: one test wants ten thousand clients.
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
-python3 "$here/run.py" "$@"
+"$python" "$here/run.py" "$@"
