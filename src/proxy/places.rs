@@ -153,7 +153,8 @@ impl<N: Net> Proxy<N> {
     fn link_to(&mut self, server: usize, slot: usize, key: usize) -> io::Result<usize> {
         let (is_sure, is_new) = match self.tasks.get(key) {
             Some(task) => (
-                task.exchange.method == Method::Other,
+                // What can not be sent twice is not sent in vain either.
+                task.exchange.method == Method::Other || !task.exchange.is_read(),
                 task.stale_at == Some(server),
             ),
             None => (false, true),
