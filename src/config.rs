@@ -96,6 +96,8 @@ pub struct Timeouts {
     pub client: Duration,
     /// A kept-alive client may be silent between two requests for this long.
     pub idle: Duration,
+    /// A connection to a server may rest for this long between two requests.
+    pub pooled: Duration,
     /// An upgraded connection may be silent for this long.
     pub tunnel: Duration,
     /// A request may wait in the queue for this long.
@@ -188,6 +190,7 @@ impl Default for Timeouts {
             response: Duration::from_secs(60),
             client: Duration::from_secs(30),
             idle: Duration::from_secs(75),
+            pooled: Duration::from_secs(60),
             tunnel: Duration::from_secs(3600),
             queue: Duration::from_secs(30),
             drain: Duration::from_secs(30),

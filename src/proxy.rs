@@ -37,8 +37,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SHRINK_EVERY: Duration = Duration::from_secs(1);
 /// The date is looked up this often.
 const DATE_EVERY: Duration = Duration::from_secs(1);
-/// A pooled link that was not used for this long is closed.
-const POOLED_MAX: Duration = Duration::from_secs(60);
 
 /// The balancer before its servers, on one network.
 pub struct Proxy<N: Net> {

@@ -298,6 +298,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         short: "",
+        long: "--server-idle-timeout",
+        takes: Takes::Value("TIME"),
+        env: "BESTGUESS_SERVER_IDLE_TIMEOUT",
+        default: "60s",
+        group: Group::Times,
+        help: "of a kept connection to a server",
+        apply: |draft, text| put(&mut draft.config.timeouts.pooled, value::time(text)),
+    },
+    OptionSpec {
+        short: "",
         long: "--tunnel-timeout",
         takes: Takes::Value("TIME"),
         env: "BESTGUESS_TUNNEL_TIMEOUT",

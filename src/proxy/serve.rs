@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::{debug, error, warn};
 
-use super::{POOLED_MAX, Proxy};
+use super::Proxy;
 use crate::access::Ended;
 use crate::client::{ClientState, Fault, LINGER, Next, Place, Task};
 use crate::exchange::{After, Loss, Overdue, ResponseState, Waiting};
@@ -387,7 +387,8 @@ impl<N: Net> Proxy<N> {
         let outcome = Outcome::Answered(task.status, self.tools.now.since(task.dispatched));
         let rest_max = task.exchange.rest_max();
         if let Some(link) = task.link.take() {
-            let rest_max = rest_max.unwrap_or(POOLED_MAX).min(POOLED_MAX);
+            let pooled = self.config.timeouts.pooled;
+            let rest_max = rest_max.unwrap_or(pooled).min(pooled);
             self.part(link, outcome, ending.keep_link.then_some(rest_max));
         }
         self.leave_place(key);

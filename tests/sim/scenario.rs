@@ -93,6 +93,7 @@ impl Scenario {
             response: Duration::from_millis(rng.range(2000, 10_000)),
             client: Duration::from_millis(rng.range(2000, 8000)),
             idle: Duration::from_millis(rng.range(2000, 20_000)),
+            pooled: Duration::from_secs(60),
             tunnel: Duration::from_millis(rng.range(3000, 20_000)),
             queue: if is_queue_short {
                 Duration::from_millis(rng.range(20, 2000))
