@@ -94,6 +94,21 @@ pub struct Origin {
     pub fixed_report: bool,
 }
 
+impl Origin {
+    /// All defaults, at `listen`.
+    pub fn new(listen: Address) -> Origin {
+        Origin {
+            listen,
+            dir: None,
+            name: None,
+            delay: Duration::ZERO,
+            load: 0,
+            errors: 0,
+            fixed_report: false,
+        }
+    }
+}
+
 /// Why nothing can be run. Its text is exactly one line, with the program's name in front.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UsageError {

@@ -107,13 +107,8 @@ impl Server {
             return Err(io::Error::other("the server has no address"));
         };
         let settings = cli::Origin {
-            listen: Address::Tcp(address),
-            dir: None,
             name: Some(name.to_owned()),
-            delay: Duration::ZERO,
-            load: 0,
-            errors: 0,
-            fixed_report: false,
+            ..cli::Origin::new(Address::Tcp(address))
         };
         let mut origin = Origin::new(net, &settings, CLIENTS_MAX)?.with_page(PAGE);
         let must_end = Arc::new(AtomicBool::new(false));

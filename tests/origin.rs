@@ -46,15 +46,7 @@ impl Drop for Folder {
 }
 
 fn settings() -> cli::Origin {
-    cli::Origin {
-        listen: Address::Tcp(([127, 0, 0, 1], 0).into()),
-        dir: None,
-        name: None,
-        delay: Duration::ZERO,
-        load: 0,
-        errors: 0,
-        fixed_report: false,
-    }
+    cli::Origin::new(Address::Tcp(([127, 0, 0, 1], 0).into()))
 }
 
 /// Starts a server in a thread, which lives as long as the tests.

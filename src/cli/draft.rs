@@ -4,7 +4,6 @@ use super::Origin;
 use super::value::{self, Expected};
 use crate::config::{Address, CheckMode, Config, LogTarget, Policy};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 /// A text that was asked for instead of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +29,7 @@ impl Draft {
         let nowhere = Address::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         Draft {
             config: Config::new(nowhere.clone(), Vec::new()),
-            origin: Origin {
-                listen: nowhere,
-                dir: None,
-                name: None,
-                delay: Duration::ZERO,
-                load: 0,
-                errors: 0,
-                fixed_report: false,
-            },
+            origin: Origin::new(nowhere),
             test: false,
             answer: None,
             verbose: 0,

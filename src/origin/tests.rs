@@ -11,15 +11,7 @@ use crate::config::Address;
 use crate::net::{Ready, Socket};
 
 fn settings() -> cli::Origin {
-    cli::Origin {
-        listen: Address::Tcp(([127, 0, 0, 1], 0).into()),
-        dir: None,
-        name: None,
-        delay: Duration::ZERO,
-        load: 0,
-        errors: 0,
-        fixed_report: false,
-    }
+    cli::Origin::new(Address::Tcp(([127, 0, 0, 1], 0).into()))
 }
 
 /// One connection, seen from both ends.
