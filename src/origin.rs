@@ -17,11 +17,13 @@
 //! | `OPTIONS` | 204 with the methods |
 //!
 //! `session` is one connection, `site` decides what a request gets, `files` is the folder, `names`
-//! what targets mean in it, `answer` writes, `tools` is what the loop lends. None knows the loop.
+//! what targets mean in it, `order` those that make an answer to order, `answer` writes, `tools` is
+//! what the loop lends. None knows the loop.
 
 mod answer;
 mod files;
 mod names;
+mod order;
 mod session;
 mod site;
 #[cfg(test)]

@@ -11,19 +11,15 @@ use std::time::Duration;
 use super::answer::{Answer, Body, HTML};
 use super::files::{self, Folder, Found, Kept, Upload};
 use super::names::{self, Denied};
+use super::order::{Order, order};
 use crate::cli;
 use crate::http::body::Framing;
-use crate::http::grammar::decimal;
 use crate::http::head::{Refusal, Request, Version};
 
 /// What the server is called unless told.
 const NAME: &str = "bestguess-origin";
 /// The target of reports.
 const REPORT_PATH: &[u8] = b"/healthcheck";
-/// Bytes that `/bytes/N` and `/chunked/N` give at most: 1 TiB.
-const BYTES_MAX: u64 = 1 << 40;
-/// What `/delay/MS` waits at most, in milliseconds: an hour.
-const DELAY_MAX: u64 = 3_600_000;
 /// The longest content that is read, in bytes: 64 GiB.
 pub(super) const CONTENT_MAX: u64 = 64 << 30;
 
@@ -72,15 +68,6 @@ pub(super) enum Job {
     Options,
     MethodUnknown,
     Refuse(Denied),
-}
-
-/// A target that makes an answer to order.
-#[derive(Debug, PartialEq, Eq)]
-enum Order {
-    Bytes(u64),
-    Chunked(u64),
-    Delay(Duration),
-    Status(u16),
 }
 
 impl Site {
@@ -307,32 +294,6 @@ fn is_writable(time: &std::time::SystemTime) -> bool {
     since.is_ok_and(|since| since.as_secs() < 253_402_300_800)
 }
 
-/// What `path` orders; none: nothing.
-fn order(path: &[u8]) -> Option<Result<Order, Denied>> {
-    let path = path.strip_prefix(b"/")?;
-    let slash = path.iter().position(|byte| *byte == b'/')?;
-    let (word, number) = path.split_at(slash);
-    let number = decimal(number.get(1..).unwrap_or_default());
-    let up_to = |most: u64| number.filter(|number| *number <= most);
-    Some(match word {
-        b"bytes" => up_to(BYTES_MAX)
-            .map(Order::Bytes)
-            .ok_or((400, "expected /bytes/N with N up to 2^40")),
-        b"chunked" => up_to(BYTES_MAX)
-            .map(Order::Chunked)
-            .ok_or((400, "expected /chunked/N with N up to 2^40")),
-        b"delay" => up_to(DELAY_MAX)
-            .map(|ms| Order::Delay(Duration::from_millis(ms)))
-            .ok_or((400, "expected /delay/MS with MS up to 3600000")),
-        b"status" => up_to(599)
-            .and_then(|status| u16::try_from(status).ok())
-            .filter(|status| *status >= 200)
-            .map(Order::Status)
-            .ok_or((400, "expected /status/CODE with CODE from 200 to 599")),
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,13 +301,12 @@ mod tests {
 
     fn site(errors: u64, load: u64, fixed_report: bool) -> Site {
         let settings = cli::Origin {
-            listen: crate::config::Address::Unix("/nowhere".into()),
-            dir: None,
             name: Some("a<b".to_owned()),
             delay: Duration::from_millis(5),
             load,
             errors,
             fixed_report,
+            ..cli::Origin::new(crate::config::Address::Unix("/nowhere".into()))
         };
         Site::new(&settings).unwrap()
     }
@@ -429,34 +389,5 @@ mod tests {
         assert_eq!(answer(&mut site, "GET /?x").2, "<p>a&lt;b");
         assert_eq!(answer(&mut site, "GET http://a").2, "<p>a&lt;b");
         assert_eq!(answer(&mut site, "GET /hello").2, "hello from a<b\n");
-    }
-
-    #[test]
-    fn orders_are_read_strictly() {
-        assert_eq!(order(b"/bytes/0"), Some(Ok(Order::Bytes(0))));
-        assert_eq!(
-            order(b"/chunked/1099511627776"),
-            Some(Ok(Order::Chunked(1 << 40)))
-        );
-        assert_eq!(order(b"/status/503"), Some(Ok(Order::Status(503))));
-        for none in ["/", "/bytes", "bytes/1", "/byte/1", "//bytes/1", ""] {
-            assert_eq!(order(none.as_bytes()), None, "{none}");
-        }
-        for bad in [
-            "/bytes/",
-            "/bytes/x",
-            "/bytes/1/",
-            "/bytes/-1",
-            "/bytes/1099511627777",
-            "/delay/3600001",
-            "/status/199",
-            "/status/600",
-            "/status/65736",
-        ] {
-            assert!(
-                order(bad.as_bytes()).is_some_and(|order| order.is_err()),
-                "{bad}"
-            );
-        }
     }
 }
