@@ -9,6 +9,7 @@
 //! - `help`: the texts of `--help`
 //! - `options`: the one table of options, with what each does to a draft
 //! - `draft`: what the options have said so far
+//! - `service`: how the built-in server serves
 //! - `address`, `value`: the grammars of single values
 
 mod address;
@@ -16,6 +17,7 @@ mod commands;
 mod draft;
 mod help;
 mod options;
+mod service;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -24,10 +26,10 @@ mod words;
 use crate::config::{Address, Config};
 use draft::{Answer, Draft};
 use options::{OPTIONS, OptionSpec, Takes};
+pub use service::Service;
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::time::Duration;
 use std::{fmt, io};
 use words::Words;
 
@@ -75,7 +77,7 @@ pub struct Demo {
 }
 
 /// The settings of `bestguess origin`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
     /// Where it listens; port 0: any free one. A bare port means 127.0.0.1, unlike the balancer's:
     /// a server that takes files by PUT is offered to the network only on demand.
@@ -84,8 +86,10 @@ pub struct Origin {
     pub dir: Option<PathBuf>,
     /// What it calls itself, 1 to 64 visible ASCII characters.
     pub name: Option<String>,
-    /// Every request but a health check is answered this much later; zero: at once.
-    pub delay: Duration,
+    /// How every request but a health check is served.
+    pub service: Service,
+    /// Where chance begins, so that a run can be repeated; none: anywhere.
+    pub seed: Option<u64>,
     /// The load that the first report starts from.
     pub load: u64,
     /// The errors that the first report starts from.
@@ -101,7 +105,8 @@ impl Origin {
             listen,
             dir: None,
             name: None,
-            delay: Duration::ZERO,
+            service: Service::default(),
+            seed: None,
             load: 0,
             errors: 0,
             fixed_report: false,

@@ -9,16 +9,16 @@
 //! |---|---|
 //! | `GET`, `HEAD` of a file or folder in DIR | the file; `index.html` or a listing |
 //! | `PUT` of a file in DIR | 201 or 204, once the whole file stands in its place |
-//! | `GET /healthcheck` | the report: errors, load |
+//! | `GET /healthcheck` | the report: errors, load, requests in flight |
 //! | `GET /bytes/N`, `/chunked/N` | N bytes of a pattern, with a length or in chunks |
 //! | `GET /delay/MS`, `/status/CODE` | a text that much later, or with that status |
 //! | any other `GET` | without DIR a text that names the server, else 404 |
 //! | `POST` anywhere | how many bytes of content came |
 //! | `OPTIONS` | 204 with the methods |
 //!
-//! `session` is one connection, `site` decides what a request gets, `files` is the folder, `names`
-//! what targets mean in it, `order` those that make an answer to order, `answer` writes, `tools` is
-//! what the loop lends. None knows the loop.
+//! `session` is one connection, `site` decides what a request gets, `work` when it is served, `files`
+//! is the folder, `names` what targets mean in it, `order` those that make an answer to order, `answer`
+//! writes, `tools` is what the loop lends. None knows the loop.
 
 mod answer;
 mod files;
@@ -29,6 +29,7 @@ mod site;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod work;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -134,7 +135,7 @@ impl<N: Net> Origin<N> {
     pub fn new(net: N, settings: &cli::Origin, clients_max: usize) -> io::Result<Origin<N>> {
         let now = net.now();
         Ok(Origin {
-            site: Site::new(settings)?,
+            site: Site::new(settings, now)?,
             tools: Tools::new(now),
             net,
             events: Vec::new(),
@@ -168,6 +169,7 @@ impl<N: Net> Origin<N> {
         let mut events = std::mem::take(&mut self.events);
         self.net.poll(timeout, &mut events)?;
         self.tools.begin_turn(self.net.now(), self.net.date());
+        self.site.work.begin_turn(self.tools.now);
         for event in events.drain(..) {
             self.dispatch(event);
         }
@@ -176,6 +178,7 @@ impl<N: Net> Origin<N> {
         self.run_again();
         self.expire();
         self.accept();
+        self.call();
         self.reap();
         self.keep_house();
         Ok(if self.is_over {
@@ -206,7 +209,8 @@ impl<N: Net> Origin<N> {
     /// How long the poll may wait; none: until something happens.
     fn timeout(&self) -> Option<Duration> {
         let accept = (self.is_listener_ready && self.may_accept()).then_some(self.accept_again);
-        if !self.run.is_empty() || accept == Some(Time(0)) {
+        let has_more = !self.run.is_empty() || self.site.work.may_call();
+        if has_more || accept == Some(Time(0)) {
             return Some(Duration::ZERO);
         }
         [
@@ -272,6 +276,7 @@ impl<N: Net> Origin<N> {
             Waiting::Request => now + IDLE_TIMEOUT,
             Waiting::Head | Waiting::Content | Waiting::Reader => now + CLIENT_TIMEOUT,
             Waiting::Linger => now + LINGER_TIMEOUT,
+            Waiting::Worker => return session.alarm.clear(),
             Waiting::Due(due) => {
                 session.alarm.clear();
                 return session.delay.set(due, token, &mut self.delays);
@@ -318,6 +323,22 @@ impl<N: Net> Origin<N> {
                 && let Some(session) = self.sessions.get_mut(token.slot())
             {
                 session.is_in_run = false;
+                self.serve(token.slot());
+            }
+        }
+    }
+
+    /// Serves those in the line for whom there is a worker now.
+    fn call(&mut self) {
+        for _ in 0..self.site.work.line_len() {
+            let Some(token) = self.site.work.call() else {
+                break;
+            };
+            if self.is_at(token)
+                && let Some(session) = self.sessions.get_mut(token.slot())
+                && !session.is_dead()
+            {
+                session.called(&mut self.site);
                 self.serve(token.slot());
             }
         }
@@ -404,7 +425,7 @@ impl<N: Net> Origin<N> {
     /// Ends a session; its slot stays taken until the turn's end.
     fn close(&mut self, slot: usize) {
         if let Some(session) = self.sessions.get_mut(slot)
-            && session.bury(&mut self.tools)
+            && session.bury(&mut self.tools, &mut self.site)
         {
             self.dead.push(slot);
         }
@@ -441,6 +462,7 @@ impl<N: Net> Origin<N> {
             self.delays.shrink(sessions.len(), |at, token| {
                 owner(token).is_some_and(|session| session.delay.is_armed(at))
             });
+            self.site.work.shrink(|token| owner(token).is_some());
         }
     }
 }

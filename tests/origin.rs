@@ -456,12 +456,12 @@ fn the_report_counts_requests_and_errors_but_no_checks() {
         ..settings()
     };
     let mut client = Client::new(start(&settings));
-    assert_eq!(client.get("/healthcheck").text(), "3\n7\n");
+    assert_eq!(client.get("/healthcheck").text(), "3\n7\nin_flight=0\n");
     client.get("/");
     client.get("/status/503");
     client.ask("POST / HTTP/1.1\r\nHost: a\r\n\r\n");
     let report = client.get("/healthcheck");
-    assert_eq!(report.text(), "4\n10\n");
+    assert_eq!(report.text(), "4\n10\nin_flight=0\n");
     assert_eq!(
         report.field("Content-Type"),
         Some("text/plain; charset=utf-8")
@@ -484,10 +484,8 @@ fn a_fixed_report_stays() {
 #[test]
 fn delays_hold_back_answers_but_not_each_other_nor_checks() {
     let delay = Duration::from_millis(100);
-    let settings = cli::Origin {
-        delay,
-        ..settings()
-    };
+    let mut settings = settings();
+    settings.service.delay = delay;
     let address = start(&settings);
     let began = Instant::now();
     let mut clients: Vec<Client> = (0..20).map(|_| Client::new(address)).collect();
@@ -510,7 +508,52 @@ fn delays_hold_back_answers_but_not_each_other_nor_checks() {
         "GET /delay/50 HTTP/1.1\r\nHost: a\r\n\r\nGET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n",
     );
     assert!(late.response().text().starts_with("hello"));
-    assert_eq!(late.response().text(), "0\n22\n");
+    assert_eq!(late.response().text(), "0\n22\nin_flight=0\n");
+}
+
+#[test]
+fn two_workers_serve_two_at_once_while_a_check_says_how_many_are_there() {
+    let mut settings = settings();
+    settings.service.delay = Duration::from_millis(100);
+    settings.service.workers = 2;
+    let address = start(&settings);
+    let mut clients: Vec<Client> = (0..6).map(|_| Client::new(address)).collect();
+    let began = Instant::now();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let mut asking = Client::new(address);
+    while asking.get("/healthcheck").text() != "0\n6\nin_flight=6\n" {
+        assert!(began.elapsed() < PATIENCE);
+    }
+    let mut times = Vec::new();
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200);
+        times.push(began.elapsed());
+    }
+    for (place, time) in times.iter().enumerate() {
+        let least = Duration::from_millis(100 * (place as u64 / 2 + 1));
+        // The worker's next one may begin two milliseconds before it is seen to be free.
+        assert!(*time + Duration::from_millis(6) >= least, "{times:?}");
+    }
+    assert_eq!(asking.get("/healthcheck").text(), "0\n6\nin_flight=0\n");
+}
+
+#[test]
+fn a_share_of_the_requests_fails_at_once() {
+    let mut settings = settings();
+    settings.service.fail = 0.5;
+    settings.seed = Some(3);
+    let address = start(&settings);
+    let mut client = Client::new(address);
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    // The connection goes on behind a failure.
+    let answers: Vec<u16> = (0..20).map(|_| client.ask(post).status).collect();
+    let failed = answers.iter().filter(|status| **status == 500).count();
+    assert!((4..17).contains(&failed), "{answers:?}");
+    assert!(answers.iter().all(|status| matches!(status, 200 | 500)));
+    let report = format!("{failed}\n20\nin_flight=0\n");
+    assert_eq!(client.get("/healthcheck").text(), report);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{CheckMode, LogTarget, Policy, ServerConfig};
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 fn fake_resolver(host: &str) -> io::Result<SocketAddr> {
     match host {
@@ -473,24 +474,31 @@ fn origin_has_its_own_options() {
     let plain = origin("origin 0 --load 0");
     assert_eq!(plain.listen.to_string(), "127.0.0.1:0");
     assert_eq!(
-        (plain.dir, plain.name, plain.delay),
-        (None, None, Duration::ZERO)
+        (plain.dir, plain.name, plain.service, plain.seed),
+        (None, None, Service::default(), None)
     );
     assert_eq!(
         (plain.load, plain.errors, plain.fixed_report),
         (0, 0, false)
     );
-    let full =
-        origin("--name blue origin unix:/run/o.sock --delay 20ms files --errors 3 --fixed-report");
+    let full = origin(
+        "--name blue origin unix:/run/o.sock --delay 20ms files --errors 3 --fixed-report \
+         --jitter 0.5 --fail 5% --workers 4 --seed 7",
+    );
     assert_eq!(full.listen, Address::Unix("/run/o.sock".into()));
     assert_eq!(
         (full.dir, full.name.as_deref()),
         (Some("files".into()), Some("blue"))
     );
-    assert_eq!(
-        (full.delay, full.load, full.errors),
-        (Duration::from_millis(20), 4, 3)
-    );
+    assert_eq!((full.load, full.errors, full.seed), (4, 3, Some(7)));
+    let service = Service {
+        delay: Duration::from_millis(20),
+        jitter: Duration::from_millis(500),
+        fail: 0.05,
+        workers: 4,
+    };
+    assert_eq!(full.service, service);
+    assert!(refusal("origin 9001 --fail 5").contains("expected a share from 0 to 1"));
     assert!(full.fixed_report);
     assert!(refusal("origin").contains("PORT: expected"));
     assert!(refusal("origin 9001 --load -1").contains("see bestguess origin --help"));

@@ -95,6 +95,21 @@ pub(super) fn weight(text: &str) -> Result<f64, Expected> {
     }
 }
 
+/// A share of the whole, 0 to 1, as a fraction or in percent, without sign or exponent.
+pub(super) fn share(text: &str) -> Result<f64, Expected> {
+    let (number, whole) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let plain = number
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match number.parse::<f64>() {
+        Ok(number) if plain && (0.0..=whole).contains(&number) => Ok(number / whole),
+        _ => Err("a share from 0 to 1, like 0.05 or 5%".to_owned()),
+    }
+}
+
 /// A name that can stand in a header field as it is.
 pub(super) fn name(text: &str) -> Result<String, Expected> {
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -242,6 +257,26 @@ mod tests {
             "", "0", "0.0", "-1", "1e3", "inf", "nan", "1001", "0.0009", ".",
         ] {
             assert!(weight(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_fractions_or_percent() {
+        for (text, expected) in [
+            ("0", 0.0),
+            ("0.05", 0.05),
+            ("5%", 0.05),
+            (".5", 0.5),
+            ("1", 1.0),
+            ("100%", 1.0),
+            ("0.1%", 0.001),
+        ] {
+            assert_eq!(share(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "", "%", "5", "101%", "-0.1", "1e-3", "nan", "5 %", "5%%", "50.0.0%",
+        ] {
+            assert!(share(text).is_err(), "{text}");
         }
     }
 

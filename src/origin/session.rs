@@ -7,11 +7,13 @@
 mod reading;
 
 use std::mem;
+use std::time::Duration;
 
 use super::answer::{Answer, Body, Framing};
 use super::names::Denied;
-use super::site::{Asked, Job, Site};
+use super::site::{Asked, Effort, Job, Site};
 use super::tools::Tools;
+use super::work::Claim;
 use crate::buffer::Block;
 use crate::conn::{Conn, Filled, Flushed};
 use crate::deadline::Alarm;
@@ -36,6 +38,8 @@ pub(super) struct Session<S> {
     /// When the answer that is held back is due.
     pub(super) delay: Alarm,
     state: State,
+    /// What its request holds of the server.
+    claim: Claim,
     /// Bytes from the client that nobody has looked at yet.
     inbound: Option<Block>,
     /// How many bytes of `inbound` were searched for the head's end.
@@ -59,6 +63,12 @@ enum State {
         meter: Meter,
         asked: Asked,
         count: u64,
+    },
+    /// It waits for a worker, since then.
+    InLine {
+        asked: Asked,
+        count: u64,
+        since: Time,
     },
     /// It holds an answer back.
     Delayed { asked: Asked, count: u64, due: Time },
@@ -115,6 +125,8 @@ pub(super) enum Waiting {
     Content,
     /// For the client to take what is written.
     Reader,
+    /// For a worker.
+    Worker,
     /// For the moment at which the answer is due.
     Due(Time),
     /// For the client to leave.
@@ -129,6 +141,7 @@ impl<S: Socket> Session<S> {
             alarm: Alarm::default(),
             delay: Alarm::default(),
             state: State::Head,
+            claim: Claim::None,
             inbound: None,
             searched: 0,
             outbound: None,
@@ -155,6 +168,7 @@ impl<S: Socket> Session<S> {
             State::Head if self.inbound.is_none() => Waiting::Request,
             State::Head => Waiting::Head,
             State::Content { .. } => Waiting::Content,
+            State::InLine { .. } => Waiting::Worker,
             State::Delayed { due, .. } => Waiting::Due(*due),
             State::Body { .. } | State::Ended(_) => Waiting::Reader,
             State::Lingering(_) | State::Dead => Waiting::Linger,
@@ -168,7 +182,8 @@ impl<S: Socket> Session<S> {
     }
 
     /// Ends it: gives back what it holds. Tells whether it was alive.
-    pub(super) fn bury(&mut self, tools: &mut Tools) -> bool {
+    pub(super) fn bury(&mut self, tools: &mut Tools, site: &mut Site) -> bool {
+        site.work.leave(mem::take(&mut self.claim));
         tools.pool.give_from(&mut self.inbound);
         tools.pool.give_from(&mut self.outbound);
         self.alarm.clear();
@@ -184,8 +199,8 @@ impl<S: Socket> Session<S> {
                 self.refuse(late, tools, site);
                 true
             }
-            // The moment for an answer has an alarm of its own.
-            Waiting::Due(_) => true,
+            // Neither is waited for with this alarm.
+            Waiting::Worker | Waiting::Due(_) => true,
             Waiting::Request | Waiting::Reader | Waiting::Linger => false,
         }
     }
@@ -253,6 +268,21 @@ impl<S: Socket> Session<S> {
                 asked,
                 count,
             } => self.read_content(meter, asked, count, tools, site),
+            State::InLine {
+                asked,
+                count,
+                since,
+            } => {
+                if self.conn.is_hung_up() {
+                    return Step::Gone;
+                }
+                self.state = State::InLine {
+                    asked,
+                    count,
+                    since,
+                };
+                Step::Wait
+            }
             State::Delayed { asked, count, due } => {
                 if self.conn.is_hung_up() {
                     return Step::Gone;
@@ -268,7 +298,7 @@ impl<S: Socket> Session<S> {
                 let before = tools.out.len();
                 let most = tools.piece();
                 match body.write(&mut tools.out, most) {
-                    Ok(true) => self.finish(next),
+                    Ok(true) => self.finish(next, site),
                     Ok(false) => self.state = State::Body { body, next },
                     // The head has promised more: only a cut tells the client the truth.
                     Err(_) => return Step::Gone,
@@ -281,14 +311,49 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// All of a request is there: answers it, now or when that is due.
+    /// All of a request is there: answers it, now or when a worker has done it.
     fn complete(&mut self, asked: Asked, count: u64, tools: &mut Tools, site: &mut Site) {
-        if asked.delay.is_zero() {
-            self.answer(asked, count, tools, site);
-        } else {
-            let due = tools.now + asked.delay;
-            self.state = State::Delayed { asked, count, due };
+        match asked.effort {
+            Effort::Aside | Effort::None => self.answer(asked, count, tools, site),
+            Effort::Worker(extra) if site.work.is_free() => {
+                let due = site.work.begin(tools.now, extra);
+                self.claim = Claim::Worker(due);
+                if due <= tools.now {
+                    self.answer(asked, count, tools, site);
+                } else {
+                    self.state = State::Delayed { asked, count, due };
+                }
+            }
+            Effort::Worker(_) => {
+                site.work.join(self.conn.token());
+                self.state = State::InLine {
+                    asked,
+                    count,
+                    since: tools.now,
+                };
+            }
         }
+    }
+
+    /// A worker is free for whoever waits here; it has to be served then.
+    pub(super) fn called(&mut self, site: &mut Site) {
+        self.state = match mem::replace(&mut self.state, State::Head) {
+            State::InLine {
+                asked,
+                count,
+                since,
+            } => {
+                let extra = match asked.effort {
+                    Effort::Worker(extra) => extra,
+                    Effort::Aside | Effort::None => Duration::ZERO,
+                };
+                let due = site.work.begin(since, extra);
+                self.claim = Claim::Worker(due);
+                State::Delayed { asked, count, due }
+            }
+            // Whoever is called waits in the line, and there only once.
+            other => other,
+        };
     }
 
     /// Answers a request.
@@ -313,7 +378,7 @@ impl<S: Socket> Session<S> {
             Next::Close
         };
         if asked.is_head || !answer.may_have_content() {
-            self.finish(next);
+            self.finish(next, site);
         } else {
             self.state = State::Body {
                 body: answer.body,
@@ -348,7 +413,8 @@ impl<S: Socket> Session<S> {
     }
 
     /// An answer is written.
-    fn finish(&mut self, next: Next) {
+    fn finish(&mut self, next: Next, site: &mut Site) {
+        site.work.leave(mem::take(&mut self.claim));
         self.has_moved = true;
         self.state = match next {
             Next::Request => State::Head,

@@ -12,9 +12,11 @@ use super::answer::{Answer, Body, HTML};
 use super::files::{self, Folder, Found, Kept, Upload};
 use super::names::{self, Denied};
 use super::order::{Order, order};
+use super::work::Work;
 use crate::cli;
 use crate::http::body::Framing;
 use crate::http::head::{Refusal, Request, Version};
+use crate::net::Time;
 
 /// What the server is called unless told.
 const NAME: &str = "bestguess-origin";
@@ -30,7 +32,8 @@ pub(super) struct Site {
     folder: Option<Folder>,
     hello: String,
     page: Option<String>,
-    delay: Duration,
+    /// Who is served, and who waits for it.
+    pub(super) work: Work,
     requests: u64,
     errors: u64,
     fixed_report: bool,
@@ -40,13 +43,23 @@ pub(super) struct Site {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) job: Job,
-    /// How long its answer is held back.
-    pub(super) delay: Duration,
+    pub(super) effort: Effort,
     /// Whether it is a HEAD: the answer's content is left out.
     pub(super) is_head: bool,
     pub(super) version: Version,
     /// Whether the client would like to send another request.
     pub(super) keep_alive: bool,
+}
+
+/// What a request costs the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Nothing, and it is not counted: it only asks how the others fare.
+    Aside,
+    /// Nothing.
+    None,
+    /// A worker, for the service time and so much longer.
+    Worker(Duration),
 }
 
 /// What is to be done for a request.
@@ -68,20 +81,22 @@ pub(super) enum Job {
     Options,
     MethodUnknown,
     Refuse(Denied),
+    /// Be one of those that fail.
+    Fail,
 }
 
 impl Site {
-    /// The site of `settings`.
+    /// The site of `settings`, which begins `now`.
     ///
     /// # Errors
     /// Its folder cannot be served.
-    pub(super) fn new(settings: &cli::Origin) -> io::Result<Site> {
+    pub(super) fn new(settings: &cli::Origin, now: Time) -> io::Result<Site> {
         let name = settings.name.clone().unwrap_or_else(|| NAME.to_owned());
         Ok(Site {
             hello: format!("hello from {name}"),
             folder: settings.dir.as_deref().map(Folder::open).transpose()?,
             page: None,
-            delay: settings.delay,
+            work: Work::new(settings.service, settings.seed, now),
             requests: settings.load,
             errors: settings.errors,
             fixed_report: settings.fixed_report,
@@ -104,32 +119,40 @@ impl Site {
         let path = request.target.split(|byte| *byte == b'?').next();
         let path = path.unwrap_or_default();
         let is_read = matches!(request.method_name, b"GET" | b"HEAD");
-        let mut delay = Duration::ZERO;
-        let job = if is_read && path == REPORT_PATH {
-            Job::Report
+        let (job, effort) = if is_read && path == REPORT_PATH {
+            (Job::Report, Effort::Aside)
         } else {
             if !self.fixed_report {
                 self.requests = self.requests.saturating_add(1);
             }
-            delay = self.delay;
-            match request.method_name {
-                b"GET" | b"HEAD" => self.get(path, &mut delay),
-                b"PUT" => self.put(path, request).unwrap_or_else(Job::Refuse),
-                b"POST" => Job::Count,
-                b"OPTIONS" => Job::Options,
-                _ => Job::MethodUnknown,
-            }
+            self.decide(path, request)
         };
         Asked {
             job,
-            delay,
+            effort,
             is_head: request.method_name == b"HEAD",
             version: request.version,
             keep_alive: request.keep_alive,
         }
     }
 
-    fn get(&self, path: &[u8], delay: &mut Duration) -> Job {
+    /// What is to be done for a request that counts, and what that costs.
+    fn decide(&mut self, path: &[u8], request: &Request<'_>) -> (Job, Effort) {
+        if self.work.draws_failure() {
+            return (Job::Fail, Effort::None);
+        }
+        let mut extra = Duration::ZERO;
+        let job = match request.method_name {
+            b"GET" | b"HEAD" => self.get(path, &mut extra),
+            b"PUT" => self.put(path, request).unwrap_or_else(Job::Refuse),
+            b"POST" => Job::Count,
+            b"OPTIONS" => Job::Options,
+            _ => Job::MethodUnknown,
+        };
+        (job, Effort::Worker(extra))
+    }
+
+    fn get(&self, path: &[u8], extra: &mut Duration) -> Job {
         if let Some(folder) = &self.folder {
             let names = match names::decode(path) {
                 Ok(names) => names,
@@ -148,7 +171,7 @@ impl Site {
             Some(Ok(Order::Chunked(count))) => Job::Chunked(count),
             Some(Ok(Order::Status(status))) => Job::Status(status),
             Some(Ok(Order::Delay(more))) => {
-                *delay = delay.saturating_add(more);
+                *extra = more;
                 Job::Hello
             }
             Some(Err(denied)) => Job::Refuse(denied),
@@ -193,7 +216,8 @@ impl Site {
 
     fn perform(&self, job: Job, content: u64) -> Result<Answer, Denied> {
         Ok(match job {
-            Job::Report => Answer::text(200, &format!("{}\n{}", self.errors, self.requests)),
+            Job::Report => Answer::text(200, &self.report()),
+            Job::Fail => Answer::text(500, "failed, as this server is told to"),
             Job::Hello => Answer::text(200, &self.hello),
             Job::Page => html(self.page.clone().unwrap_or_default()),
             Job::File(place) => file(&place)?,
@@ -226,6 +250,15 @@ impl Site {
             }
             Job::Refuse(denied) => return Err(denied),
         })
+    }
+
+    /// The two numbers, and what else there is to say. A fixed report is those two and no more.
+    fn report(&self) -> String {
+        let (errors, requests) = (self.errors, self.requests);
+        match self.fixed_report {
+            true => format!("{errors}\n{requests}"),
+            false => format!("{errors}\n{requests}\nin_flight={}", self.work.in_flight()),
+        }
     }
 
     fn methods(&self) -> &'static str {
@@ -302,13 +335,12 @@ mod tests {
     fn site(errors: u64, load: u64, fixed_report: bool) -> Site {
         let settings = cli::Origin {
             name: Some("a<b".to_owned()),
-            delay: Duration::from_millis(5),
             load,
             errors,
             fixed_report,
             ..cli::Origin::new(crate::config::Address::Unix("/nowhere".into()))
         };
-        Site::new(&settings).unwrap()
+        Site::new(&settings, Time(0)).unwrap()
     }
 
     fn ask(site: &mut Site, line: &str) -> Asked {
@@ -334,15 +366,24 @@ mod tests {
     #[test]
     fn a_report_counts_requests_and_errors_but_no_checks() {
         let mut site = site(3, 10, false);
-        assert_eq!(answer(&mut site, "GET /healthcheck").2, "3\n10\n");
+        assert_eq!(
+            answer(&mut site, "GET /healthcheck").2,
+            "3\n10\nin_flight=0\n"
+        );
         answer(&mut site, "GET /");
         answer(&mut site, "GET /status/500");
         answer(&mut site, "POST /healthcheck");
         answer(&mut site, "GET /status/404");
         site.refuse(Refusal::NoHost);
-        assert_eq!(answer(&mut site, "HEAD /healthcheck?x=y").2, "4\n14\n");
+        assert_eq!(
+            answer(&mut site, "HEAD /healthcheck?x=y").2,
+            "4\n14\nin_flight=0\n"
+        );
         site.refuse(Refusal::EncodingUnknown);
-        assert_eq!(answer(&mut site, "GET /healthcheck").2, "5\n14\n");
+        assert_eq!(
+            answer(&mut site, "GET /healthcheck").2,
+            "5\n14\nin_flight=0\n"
+        );
     }
 
     #[test]
@@ -353,13 +394,29 @@ mod tests {
     }
 
     #[test]
-    fn all_but_checks_are_held_back() {
+    fn all_but_checks_need_a_worker() {
         let mut site = site(0, 0, false);
-        let mut delay = |line: &str| ask(&mut site, line).delay.as_millis();
-        assert_eq!(delay("GET /healthcheck"), 0);
-        assert_eq!(delay("GET /a"), 5);
-        assert_eq!(delay("GET /delay/20"), 25);
-        assert_eq!(delay("POST /"), 5);
+        let mut effort = |line: &str| ask(&mut site, line).effort;
+        let worker = |ms| Effort::Worker(Duration::from_millis(ms));
+        assert_eq!(effort("GET /healthcheck"), Effort::Aside);
+        assert_eq!(effort("GET /a"), worker(0));
+        assert_eq!(effort("GET /delay/20"), worker(20));
+        assert_eq!(effort("POST /"), worker(0));
+    }
+
+    #[test]
+    fn what_fails_needs_no_worker_and_does_nothing() {
+        let mut settings = cli::Origin::new(crate::config::Address::Unix("/nowhere".into()));
+        settings.service.fail = 1.0;
+        let mut site = Site::new(&settings, Time(0)).unwrap();
+        for line in ["GET /bytes/9", "POST /", "PUT /file", "BREW /"] {
+            assert_eq!(ask(&mut site, line).effort, Effort::None, "{line}");
+            assert_eq!(answer(&mut site, line).0, 500, "{line}");
+        }
+        assert_eq!(
+            answer(&mut site, "GET /healthcheck").2,
+            "4\n8\nin_flight=0\n"
+        );
     }
 
     #[test]

@@ -240,10 +240,9 @@ fn what_one_client_does_not_take_never_reaches_another() {
 #[test]
 fn a_delay_is_exact_and_leaves_no_deadline_behind() {
     let delay = Duration::from_millis(1500);
-    let mut world = World::new(&cli::Origin {
-        delay,
-        ..settings()
-    });
+    let mut settings = settings();
+    settings.service.delay = delay;
+    let mut world = World::new(&settings);
     let wire = world.client(usize::MAX);
     for _ in 0..1000 {
         let began = world.origin.net().now;
@@ -288,4 +287,97 @@ fn a_folder_that_is_not_there_is_named() {
     let missing = cli::Origin { dir, ..settings() };
     let error = Origin::new(Virtual::default(), &missing, 1).err().unwrap();
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+}
+
+/// How many answers a client has.
+fn answers(wire: &Rc<RefCell<Wire>>) -> usize {
+    text(wire).matches("HTTP/1.1 ").count()
+}
+
+#[test]
+fn a_server_of_two_workers_serves_two_at_once_and_the_rest_in_order() {
+    let mut settings = settings();
+    settings.service.delay = Duration::from_millis(10);
+    settings.service.workers = 2;
+    let mut world = World::new(&settings);
+    let wires: Vec<_> = (0..5).map(|_| world.client(usize::MAX)).collect();
+    for wire in &wires {
+        world.send(wire, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let asking = world.client(usize::MAX);
+    world.send(&asking, b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(text(&asking).ends_with("\r\n\r\n0\n5\nin_flight=5\n"));
+    let began = world.origin.net().now;
+    for (served, ms) in [([1, 1, 0, 0, 0], 10), ([1, 1, 1, 1, 0], 20), ([1; 5], 30)] {
+        while answers(&wires[served.iter().sum::<usize>() - 1]) == 0 {
+            world.turns(1);
+        }
+        let found: Vec<usize> = wires.iter().map(answers).collect();
+        assert_eq!(found, served);
+        assert_eq!((world.origin.net().now - began).as_millis(), ms);
+    }
+    world.send(&asking, b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(text(&asking).ends_with("\r\n\r\n0\n5\nin_flight=0\n"));
+}
+
+#[test]
+fn who_hangs_up_gives_back_the_worker_or_the_place_in_the_line() {
+    let mut settings = settings();
+    settings.service.delay = Duration::from_secs(20);
+    settings.service.workers = 1;
+    let mut world = World::new(&settings);
+    let wires: Vec<_> = (0..3).map(|_| world.client(usize::MAX)).collect();
+    for wire in &wires {
+        world.send(wire, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let gone = Ready::HUNG_UP.with(Ready::PEER_CLOSED);
+    world.edge(&wires[1], gone);
+    assert_eq!(world.origin.site.work.in_flight(), 2);
+    world.edge(&wires[0], gone);
+    assert_eq!(world.origin.site.work.in_flight(), 1);
+    let began = world.origin.net().now;
+    while answers(&wires[2]) == 0 {
+        world.turns(1);
+    }
+    assert_eq!((world.origin.net().now - began).as_secs(), 20);
+    assert_eq!(world.origin.site.work.in_flight(), 0);
+    assert_eq!(world.origin.census().clients, 1);
+}
+
+#[test]
+fn pipelined_requests_stand_in_the_line_one_at_a_time() {
+    let mut settings = settings();
+    settings.service.workers = 1;
+    let mut world = World::new(&settings);
+    // The first holds the only worker for a second.
+    let busy = world.client(usize::MAX);
+    world.send(&busy, b"GET /delay/1000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let wires: Vec<_> = (0..3).map(|_| world.client(usize::MAX)).collect();
+    for wire in &wires {
+        world.send(wire, &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300));
+    }
+    assert_eq!(world.origin.site.work.in_flight(), 4);
+    while wires.iter().any(|wire| answers(wire) < 300) {
+        world.turns(1);
+    }
+    assert_eq!(answers(&busy), 1);
+    assert_eq!(world.origin.site.work.in_flight(), 0);
+}
+
+#[test]
+fn an_answer_that_nobody_reads_keeps_its_worker() {
+    let mut settings = settings();
+    settings.service.workers = 1;
+    let mut world = World::new(&settings);
+    let stuck = world.client(100);
+    world.send(&stuck, b"GET /bytes/9000000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let next = world.client(usize::MAX);
+    world.send(&next, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((answers(&next), world.origin.site.work.in_flight()), (0, 2));
+    // It is cut off after half a minute.
+    while answers(&next) == 0 {
+        world.turns(1);
+    }
+    assert_eq!(Rc::strong_count(&stuck), 1);
+    assert_eq!(world.origin.site.work.in_flight(), 0);
 }

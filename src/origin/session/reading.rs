@@ -10,7 +10,7 @@ use crate::http::head::{self, Refusal};
 use crate::http::reply::CONTINUE;
 use crate::net::Socket;
 use crate::origin::names::Denied;
-use crate::origin::site::{Asked, CONTENT_MAX, Job, Site};
+use crate::origin::site::{Asked, CONTENT_MAX, Effort, Job, Site};
 use crate::origin::tools::Tools;
 
 /// What one receive takes at most while a head is awaited, in bytes.
@@ -129,6 +129,9 @@ impl<S: Socket> Session<S> {
         tools: &mut Tools,
         site: &mut Site,
     ) {
+        if asked.effort != Effort::Aside {
+            self.claim = site.work.enter();
+        }
         let meter = Meter::new(framing, Keep::Data);
         if meter.is_done() {
             return self.complete(asked, 0, tools, site);
