@@ -96,6 +96,8 @@ pub struct Origin {
     pub errors: u64,
     /// Report `load` and `errors` unchanged for ever.
     pub fixed_report: bool,
+    /// Every response carries the figures of the last seconds in a field of ORCA.
+    pub orca: bool,
 }
 
 impl Origin {
@@ -110,6 +112,7 @@ impl Origin {
             load: 0,
             errors: 0,
             fixed_report: false,
+            orca: false,
         }
     }
 }

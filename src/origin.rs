@@ -16,12 +16,13 @@
 //! | `POST` anywhere | how many bytes of content came |
 //! | `OPTIONS` | 204 with the methods |
 //!
-//! `session` is one connection, `site` decides what a request gets, `work` when it is served, `files`
-//! is the folder, `names` what targets mean in it, `order` those that make an answer to order, `answer`
-//! writes, `tools` is what the loop lends. None knows the loop.
+//! `session` is one connection, `site` decides what a request gets, `work` when it is served, `lately`
+//! keeps account of that, `files` is the folder, `names` what targets mean in it, `order` those that
+//! make an answer to order, `answer` writes, `tools` is what the loop lends. None knows the loop.
 
 mod answer;
 mod files;
+mod lately;
 mod names;
 mod order;
 mod session;

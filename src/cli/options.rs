@@ -472,6 +472,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
         apply: |draft, text| put(&mut draft.origin.fixed_report, value::truth(text)),
     },
     OptionSpec {
+        short: "",
+        long: "--orca",
+        takes: Takes::Switch,
+        env: "BESTGUESS_ORCA",
+        default: "",
+        group: Group::Origin,
+        help: "tell the load in each response (ORCA)",
+        apply: |draft, text| put(&mut draft.origin.orca, value::truth(text)),
+    },
+    OptionSpec {
         short: "-t",
         long: "--test",
         takes: Takes::Switch,

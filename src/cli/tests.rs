@@ -478,12 +478,12 @@ fn origin_has_its_own_options() {
         (None, None, Service::default(), None)
     );
     assert_eq!(
-        (plain.load, plain.errors, plain.fixed_report),
-        (0, 0, false)
+        (plain.load, plain.errors, plain.fixed_report, plain.orca),
+        (0, 0, false, false)
     );
     let full = origin(
         "--name blue origin unix:/run/o.sock --delay 20ms files --errors 3 --fixed-report \
-         --jitter 0.5 --fail 5% --workers 4 --seed 7",
+         --jitter 0.5 --fail 5% --workers 4 --seed 7 --orca",
     );
     assert_eq!(full.listen, Address::Unix("/run/o.sock".into()));
     assert_eq!(
@@ -499,7 +499,7 @@ fn origin_has_its_own_options() {
     };
     assert_eq!(full.service, service);
     assert!(refusal("origin 9001 --fail 5").contains("expected a share from 0 to 1"));
-    assert!(full.fixed_report);
+    assert!(full.fixed_report && full.orca);
     assert!(refusal("origin").contains("PORT: expected"));
     assert!(refusal("origin 9001 --load -1").contains("see bestguess origin --help"));
 }

@@ -37,6 +37,7 @@ pub(super) struct Site {
     requests: u64,
     errors: u64,
     fixed_report: bool,
+    orca: bool,
 }
 
 /// One request, as far as its answer depends on it.
@@ -100,6 +101,7 @@ impl Site {
             requests: settings.load,
             errors: settings.errors,
             fixed_report: settings.fixed_report,
+            orca: settings.orca,
             name,
         })
     }
@@ -201,11 +203,19 @@ impl Site {
 
     /// What is said to a request of which all is there, `content` bytes of content among it.
     pub(super) fn answer(&mut self, job: Job, content: u64) -> Answer {
+        let is_aside = matches!(job, Job::Report);
         let answer = self.perform(job, content).unwrap_or_else(refusal);
-        if answer.status >= 500 && !self.fixed_report {
+        let is_error = answer.status >= 500;
+        if is_error && !self.fixed_report {
             self.errors = self.errors.saturating_add(1);
         }
-        answer
+        if !is_aside {
+            self.work.answered(is_error);
+        }
+        match self.orca {
+            true => answer.with("endpoint-load-metrics", &self.work.metrics()),
+            false => answer,
+        }
     }
 
     /// What is said to a request that breaks a rule.

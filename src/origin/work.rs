@@ -4,9 +4,11 @@
 //! first in first out. Knows no connection but by its token, and no clock but what the loop says.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use super::lately::Lately;
 use crate::cli::Service;
 use crate::net::{Time, Token};
 
@@ -34,6 +36,7 @@ pub(super) enum Claim {
 pub(super) struct Work {
     service: Service,
     dice: Dice,
+    lately: Lately,
     in_flight: usize,
     busy: usize,
     /// Who waits for a worker; some may have left.
@@ -50,6 +53,7 @@ impl Work {
         Work {
             service,
             dice: Dice(seed),
+            lately: Lately::new(now),
             in_flight: 0,
             busy: 0,
             line: VecDeque::new(),
@@ -61,6 +65,7 @@ impl Work {
     /// A turn begins.
     pub(super) fn begin_turn(&mut self, now: Time) {
         self.now = now;
+        self.lately.advance(now, self.busy, self.service.workers);
     }
 
     /// Whether the next request is one of those that fail.
@@ -137,9 +142,28 @@ impl Work {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
+    /// An answer is on its way.
+    pub(super) fn answered(&mut self, is_error: bool) {
+        self.lately.answered(is_error);
+    }
+
     /// How many requests are there: with a worker, or in the line.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// The figures as a value of the field `endpoint-load-metrics`, in the text form of ORCA (Open
+    /// Request Cost Aggregation). Without a limit of workers nothing can be said of utilization.
+    pub(super) fn metrics(&self) -> String {
+        let rates = self.lately.rates();
+        let mut text = format!("TEXT named_metrics.in_flight={}", self.in_flight);
+        let utilization = rates.utilization.filter(|_| self.service.workers > 0);
+        if let Some(utilization) = utilization {
+            let _ = write!(text, ", application_utilization={utilization:.4}");
+        }
+        let (answers, errors) = (rates.answers, rates.errors);
+        let _ = write!(text, ", rps_fractional={answers:.2}, eps={errors:.2}");
+        text
     }
 
     /// Drops those from the line who are not there any more, if they are many. O(line).
@@ -253,6 +277,35 @@ mod tests {
         work.leave(Claim::Worker(due));
         work.call();
         assert_eq!(work.begin(at(4900), Duration::ZERO), at(8900));
+    }
+
+    #[test]
+    fn the_metrics_are_those_of_the_last_seconds() {
+        let mut work = work(Service {
+            workers: 4,
+            ..Service::default()
+        });
+        // One worker is busy all the time, and two answers a second are given, one of them an error.
+        work.enter();
+        work.begin(at(0), 100_000 * MS);
+        for half in 1..=60 {
+            work.begin_turn(at(500_000 * half));
+            work.answered(half % 2 == 0);
+        }
+        let text = work.metrics();
+        let (start, rest) = text.split_once(", rps_fractional=").unwrap();
+        assert_eq!(
+            start,
+            "TEXT named_metrics.in_flight=1, application_utilization=0.2500"
+        );
+        let (answers, errors) = rest.split_once(", eps=").unwrap();
+        let near = |text: &str, wanted: f64| (text.parse::<f64>().unwrap() - wanted).abs() < 0.3;
+        assert!(near(answers, 2.0) && near(errors, 1.0), "{text}");
+        assert!(
+            !Work::new(Service::default(), None, at(0))
+                .metrics()
+                .contains("utilization")
+        );
     }
 
     #[test]
