@@ -98,6 +98,8 @@ pub struct Origin {
     pub fixed_report: bool,
     /// Every response carries the figures of the last seconds in a field of ORCA.
     pub orca: bool,
+    /// `POST /control` changes `service` at run time.
+    pub control: bool,
 }
 
 impl Origin {
@@ -113,6 +115,7 @@ impl Origin {
             errors: 0,
             fixed_report: false,
             orca: false,
+            control: false,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `GET /healthcheck` | the report: errors, load, requests in flight |
 //! | `GET /bytes/N`, `/chunked/N` | N bytes of a pattern, with a length or in chunks |
 //! | `GET /delay/MS`, `/status/CODE` | a text that much later, or with that status |
+//! | `POST /control?delay=50ms&…` | how requests are served now; 404 without `--control` |
 //! | any other `GET` | without DIR a text that names the server, else 404 |
 //! | `POST` anywhere | how many bytes of content came |
 //! | `OPTIONS` | 204 with the methods |
@@ -21,6 +22,7 @@
 //! make an answer to order, `answer` writes, `tools` is what the loop lends. None knows the loop.
 
 mod answer;
+mod control;
 mod files;
 mod lately;
 mod names;

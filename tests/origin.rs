@@ -602,6 +602,64 @@ fn every_response_tells_the_load_if_asked_to() {
 }
 
 #[test]
+fn the_control_changes_how_requests_are_served_and_counts_as_none() {
+    let mut settings = settings();
+    settings.control = true;
+    settings.service.workers = 1;
+    let address = start(&settings);
+    let mut client = Client::new(address);
+    let mut control =
+        |query: &str| client.ask(&format!("POST /control{query} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let response = control("?fail=100%25");
+    assert_eq!(
+        (response.status, response.text()),
+        (200, "delay=0ms jitter=0ms fail=1 workers=1\n")
+    );
+    assert_eq!(Client::new(address).get("/").status, 500);
+    for query in ["", "?", "?fail", "?fail=0&delay=soon", "?fail=0&speed=3"] {
+        let response = control(query);
+        assert_eq!(response.status, 400, "{query}");
+        assert!(
+            response.text().contains("expected"),
+            "{query}: {}",
+            response.text()
+        );
+    }
+    // Of a wrong order nothing was done.
+    assert_eq!(Client::new(address).get("/").status, 500);
+    // Who waits in the line is served as soon as there are workers.
+    assert_eq!(control("?fail=0").status, 200);
+    let mut busy = Client::new(address);
+    busy.send("GET /delay/60000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let report = |report: &str| {
+        let began = Instant::now();
+        while Client::new(address).get("/healthcheck").text() != report {
+            assert!(began.elapsed() < PATIENCE);
+        }
+    };
+    report("2\n3\nin_flight=1\n");
+    let mut waiting = Client::new(address);
+    waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    report("2\n4\nin_flight=2\n");
+    assert_eq!(control("?workers=0").status, 200);
+    assert_eq!(waiting.response().status, 200);
+    report("2\n4\nin_flight=1\n");
+    let delay = Duration::from_millis(50);
+    assert_eq!(control("?delay=50ms").status, 200);
+    let began = Instant::now();
+    assert_eq!(waiting.get("/").status, 200);
+    assert!(began.elapsed() >= delay);
+}
+
+#[test]
+fn without_the_option_there_is_no_control() {
+    let mut client = Client::new(start_plain());
+    let response = client.ask("POST /control?fail=1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(response.status, 404);
+    assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
 fn methods_that_are_not_there_are_told_which_are() {
     let folder = Folder::new();
     let address = start_in(&folder);

@@ -428,6 +428,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         short: "",
+        long: "--control",
+        takes: Takes::Switch,
+        env: "BESTGUESS_CONTROL",
+        default: "",
+        group: Group::Origin,
+        help: "let POST /control?fail=5% change these four",
+        apply: |draft, text| put(&mut draft.origin.control, value::truth(text)),
+    },
+    OptionSpec {
+        short: "",
         long: "--seed",
         takes: Takes::Value("N"),
         env: "BESTGUESS_SEED",

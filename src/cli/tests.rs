@@ -483,7 +483,7 @@ fn origin_has_its_own_options() {
     );
     let full = origin(
         "--name blue origin unix:/run/o.sock --delay 20ms files --errors 3 --fixed-report \
-         --jitter 0.5 --fail 5% --workers 4 --seed 7 --orca",
+         --jitter 0.5 --fail 5% --workers 4 --seed 7 --orca --control",
     );
     assert_eq!(full.listen, Address::Unix("/run/o.sock".into()));
     assert_eq!(
@@ -499,7 +499,7 @@ fn origin_has_its_own_options() {
     };
     assert_eq!(full.service, service);
     assert!(refusal("origin 9001 --fail 5").contains("expected a share from 0 to 1"));
-    assert!(full.fixed_report && full.orca);
+    assert!(full.fixed_report && full.orca && full.control);
     assert!(refusal("origin").contains("PORT: expected"));
     assert!(refusal("origin 9001 --load -1").contains("see bestguess origin --help"));
 }

@@ -8,7 +8,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use log::info;
+
 use super::answer::{Answer, Body, HTML};
+use super::control;
 use super::files::{self, Folder, Found, Kept, Upload};
 use super::names::{self, Denied};
 use super::order::{Order, order};
@@ -38,6 +41,8 @@ pub(super) struct Site {
     errors: u64,
     fixed_report: bool,
     orca: bool,
+    /// Whether clients may change how requests are served.
+    control: bool,
 }
 
 /// One request, as far as its answer depends on it.
@@ -84,6 +89,8 @@ pub(super) enum Job {
     Refuse(Denied),
     /// Be one of those that fail.
     Fail,
+    /// Change how requests are served, as this query says.
+    Control(String),
 }
 
 impl Site {
@@ -102,6 +109,7 @@ impl Site {
             errors: settings.errors,
             fixed_report: settings.fixed_report,
             orca: settings.orca,
+            control: settings.control,
             name,
         })
     }
@@ -118,11 +126,14 @@ impl Site {
 
     /// Decides what is to be done for `request`, and counts it.
     pub(super) fn ask(&mut self, request: &Request<'_>) -> Asked {
-        let path = request.target.split(|byte| *byte == b'?').next();
-        let path = path.unwrap_or_default();
+        let mut parts = request.target.splitn(2, |byte| *byte == b'?');
+        let path = parts.next().unwrap_or_default();
         let is_read = matches!(request.method_name, b"GET" | b"HEAD");
         let (job, effort) = if is_read && path == REPORT_PATH {
             (Job::Report, Effort::Aside)
+        } else if self.control && path == control::PATH && request.method_name == b"POST" {
+            let query = String::from_utf8_lossy(parts.next().unwrap_or_default());
+            (Job::Control(query.into_owned()), Effort::Aside)
         } else {
             if !self.fixed_report {
                 self.requests = self.requests.saturating_add(1);
@@ -147,6 +158,9 @@ impl Site {
         let job = match request.method_name {
             b"GET" | b"HEAD" => self.get(path, &mut extra),
             b"PUT" => self.put(path, request).unwrap_or_else(Job::Refuse),
+            b"POST" if path == control::PATH => {
+                Job::Refuse((404, "this server takes no orders (see --control)"))
+            }
             b"POST" => Job::Count,
             b"OPTIONS" => Job::Options,
             _ => Job::MethodUnknown,
@@ -203,7 +217,7 @@ impl Site {
 
     /// What is said to a request of which all is there, `content` bytes of content among it.
     pub(super) fn answer(&mut self, job: Job, content: u64) -> Answer {
-        let is_aside = matches!(job, Job::Report);
+        let is_aside = matches!(job, Job::Report | Job::Control(_));
         let answer = self.perform(job, content).unwrap_or_else(refusal);
         let is_error = answer.status >= 500;
         if is_error && !self.fixed_report {
@@ -224,7 +238,19 @@ impl Site {
         self.answer(Job::Refuse((rule.status, rule.text)), 0)
     }
 
-    fn perform(&self, job: Job, content: u64) -> Result<Answer, Denied> {
+    /// Changes how requests are served, and says how they are from now on.
+    fn change(&mut self, query: &str) -> Answer {
+        match control::changed(self.work.service(), query) {
+            Ok(service) => {
+                info!("served from now on: {service}");
+                self.work.change(service);
+                Answer::text(200, &service.to_string())
+            }
+            Err(text) => Answer::text(400, &text),
+        }
+    }
+
+    fn perform(&mut self, job: Job, content: u64) -> Result<Answer, Denied> {
         Ok(match job {
             Job::Report => Answer::text(200, &self.report()),
             Job::Fail => Answer::text(500, "failed, as this server is told to"),
@@ -259,6 +285,7 @@ impl Site {
                 Answer::text(405, "there is no such method here").with("Allow", self.methods())
             }
             Job::Refuse(denied) => return Err(denied),
+            Job::Control(query) => self.change(&query),
         })
     }
 

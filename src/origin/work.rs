@@ -68,6 +68,16 @@ impl Work {
         self.lately.advance(now, self.busy, self.service.workers);
     }
 
+    /// How requests are served.
+    pub(super) fn service(&self) -> Service {
+        self.service
+    }
+
+    /// Requests that begin from now on are served by `service`.
+    pub(super) fn change(&mut self, service: Service) {
+        self.service = service;
+    }
+
     /// Whether the next request is one of those that fail.
     pub(super) fn draws_failure(&mut self) -> bool {
         self.service.fail > 0.0 && self.dice.roll() < self.service.fail
