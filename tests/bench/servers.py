@@ -92,21 +92,24 @@ class Interruption:
     """Ends the program at a signal, but never between the start of a process and the note of it."""
 
     def __init__(self):
-        self.is_held = False
-        self.number = 0
+        self.held = 0
+        self.pending = 0
 
     def __call__(self, number, _frame):
-        self.number = number
-        if not self.is_held:
-            sys.exit(128 + number)
+        self.pending = number
+        self.obey()
 
     def __enter__(self):
-        self.is_held = True
+        self.held += 1
 
     def __exit__(self, *_):
-        self.is_held = False
-        if self.number:
-            sys.exit(128 + self.number)
+        self.held -= 1
+        self.obey()
+
+    def obey(self):
+        if self.pending and not self.held:
+            number, self.pending = self.pending, 0
+            sys.exit(128 + number)
 
     def listen(self):
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -487,7 +490,7 @@ The load generator itself was late by {late[0]:.1f} ms (99th percentile of the w
 
 def names(allowed):
     def read(text):
-        found = [name for name in text.replace(",", " ").split() if name]
+        found = list(dict.fromkeys(text.replace(",", " ").split()))
         for name in found:
             if name not in allowed:
                 raise argparse.ArgumentTypeError(f"expected any of {', '.join(allowed)}, found '{name}'")
@@ -568,8 +571,8 @@ def main():
                     say(f"round {round_number + 1} of {options.rounds}: {row}")
         finally:
             # Whoever interrupts once more must not keep the rest from being ended.
-            interruption.is_held = True
-            Process.end_all()
+            with interruption:
+                Process.end_all()
     header(options)
     table(options, cells)
     footer(options, cells)
