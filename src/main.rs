@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 /// Balances until a signal ends it.
-fn serve(config: Config) -> io::Result<ExitCode> {
+fn serve(mut config: Config) -> io::Result<ExitCode> {
     let clients_max = clients_max(&config);
     let mut net = MioNet::new()?;
     net.listen(&config.listen).map_err(|cause| {
@@ -65,6 +65,8 @@ fn serve(config: Config) -> io::Result<ExitCode> {
     net.hear_signals()?;
     if let Some(address) = net.listening() {
         info!("listening on {address}");
+        // With the port that the system chose, if it was left to it.
+        config.listen = address;
     }
     info!(
         "{} servers, at most {} requests at once (N), a check every {} requests (R) or {:?} (X), at most {clients_max} clients",

@@ -150,21 +150,6 @@ fn every_row_of_the_judge_s_table_has_a_case_that_breaks_it() {
 }
 
 #[test]
-fn pending_cases_can_be_read() {
-    assert!(!cases_in(&folder().join("pending")).is_empty());
-}
-
-#[test]
-#[ignore = "it is not decided yet what is right"]
-fn pending_cases_hold() {
-    let mut sockets = Sockets::new();
-    let cases = chosen(cases_in(&folder().join("pending")));
-    play_all(&cases, &[Cutting::Whole], |case, cutting| {
-        sockets.play(case, cutting)
-    });
-}
-
-#[test]
 fn a_file_that_is_not_in_the_format_is_refused_with_its_place() {
     let good = "=== a\nRFC 1 §1\nC> x\n>C {ok}\n";
     assert!(parse("f", good).is_ok_and(|cases| cases.len() == 1));

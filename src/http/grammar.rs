@@ -75,7 +75,10 @@ pub fn is_host(host: &[u8]) -> bool {
         }
         _ => {
             let (name, port) = host.split_at(memchr::memchr(b':', host).unwrap_or(host.len()));
-            if name.is_empty() || name.iter().any(|byte| b"[]".contains(byte)) {
+            if name.is_empty()
+                || name.iter().any(|byte| b"[]".contains(byte))
+                || !are_escapes_whole(name)
+            {
                 return false;
             }
             port
@@ -83,9 +86,17 @@ pub fn is_host(host: &[u8]) -> bool {
     };
     match port {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
         _ => false,
     }
+}
+
+/// Whether two hexadecimal digits stand behind each percent sign (RFC 3986 §2.1).
+fn are_escapes_whole(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', text).all(|percent| {
+        let digits = text.get(percent + 1..percent + 3).unwrap_or_default();
+        digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit)
+    })
 }
 
 /// Whether `literal` is what stands between brackets: an IPv6 address, or an address of a version to
@@ -181,6 +192,8 @@ mod tests {
             "[v1.a:b]",
             "xn--a_b",
             "a:",
+            "a:000080",
+            "a%2Db",
         ] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
@@ -192,7 +205,9 @@ mod tests {
             "[::1",
             "[]",
             "[::1]x",
-            "a:123456",
+            "a%zz",
+            "a%2",
+            "%",
             "::1",
             "a?b",
             "a,b:c",

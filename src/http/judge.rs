@@ -270,7 +270,12 @@ pub(super) fn response_fields(response: &mut Response<'_>, method: Method) -> Re
     options.mark_named(&mut response.fields, |kind| {
         !matches!(
             kind,
-            Field::Kept | Field::Date | Field::Via | Field::ContentLength | Field::TransferEncoding
+            Field::Kept
+                | Field::Date
+                | Field::Via
+                | Field::Upgrade
+                | Field::ContentLength
+                | Field::TransferEncoding
         )
     });
     let framed = framings.agree(response.version)?;
