@@ -18,6 +18,7 @@ use std::path::Path;
 
 use strict::compare;
 use strict::generate::{self, Rng};
+use strict::pipes;
 
 /// The committed seeds of a fuzz target, with their names.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -92,4 +93,41 @@ fn generated_responses_are_read_alike() {
 #[test]
 fn generated_chunks_are_read_alike() {
     compare_generated(15_000, generate::chunks, compare::chunks);
+}
+
+#[test]
+fn what_the_whole_balancer_writes_is_read_as_whole_messages() {
+    compare_generated(3_000, generate::pipes, pipes::pipes);
+}
+
+#[test]
+fn every_seed_of_pipes_is_read_as_whole_messages() {
+    compare_seeds("pipes", pipes::pipes);
+}
+
+/// The reading of the wires itself: bugs that show there are seen there.
+#[cfg(feature = "mutants")]
+#[test]
+fn known_bugs_show_on_the_wires() {
+    use bestguess::mutant::{Mutant, choose};
+    for mutant in [
+        Mutant::InterimTakenForFinal,
+        Mutant::LastChunkForgotten,
+        Mutant::HeadGivenContent,
+        Mutant::ShortContentTakenForWhole,
+        Mutant::RestNotHeld,
+        Mutant::PostSentTwice,
+        Mutant::PipelinedRequestDropped,
+    ] {
+        choose(Some(mutant));
+        let is_seen = |seed: &u64| {
+            let mut rng = Rng::new(*seed);
+            let mut input = vec![rng.below(256) as u8];
+            input.extend(generate::pipes(&mut rng));
+            std::panic::catch_unwind(|| pipes::pipes(&input)).is_err()
+        };
+        let seen = (0..3_000).find(is_seen);
+        choose(None);
+        assert!(seen.is_some(), "{mutant:?} shows nowhere");
+    }
 }

@@ -11,10 +11,9 @@ use bestguess::http::rewrite::Forwarding;
 use super::chunks::{chunks as read_chunks, is_barred};
 use super::message::{self, Asked, Framing, Request, Response};
 use super::relay::{self, Cuts, DATE, End, HOST_DEFAULT, Relayed, Sent};
+use super::wires::blank_lines;
 use super::{Field, Manner, Stop, elements, has, show, values};
 
-/// The most empty lines before a request that are skipped: RFC 9112 §2.2 asks for one at least.
-const BLANK_LINES_MAX: usize = 4;
 /// Interim responses that a server may send before it is taken for mad.
 const INTERIMS_MAX: usize = 16;
 
@@ -96,11 +95,6 @@ fn compare_requests(wire: &[u8], relayed: &Relayed, forwarding: &Forwarding<'_>)
 
 fn drop_length<T>((_, length): (T, usize)) -> usize {
     length
-}
-
-fn blank_lines(bytes: &[u8]) -> usize {
-    let lines = bytes.chunks(2).take_while(|pair| *pair == b"\r\n");
-    lines.take(BLANK_LINES_MAX).count() * 2
 }
 
 /// Whether a request that nothing is wrong with was refused for being too much.
@@ -422,6 +416,9 @@ fn check_response(received: &Response, sent: &Sent, asked: Asked, keeps: bool) {
     assert_trailers(&again.trailers, &received.trailers);
     if again.status >= 200 {
         assert_eq!(again.persists(), keeps, "{}", show(&sent.bytes));
+        // Without a word a 1.0 client takes it for the last one (RFC 9112 §9.3).
+        let is_told = has(&again.fields, "connection");
+        assert!(asked.minor == 1 || is_told, "{}", show(&sent.bytes));
     }
     let mut expected = answered_fields(received, framing);
     let mut found = end_to_end(&again.fields);

@@ -198,6 +198,20 @@ pub fn chunks(rng: &mut Rng) -> Vec<u8> {
     wire
 }
 
+/// What some clients send and servers answer, as `pipes` takes it.
+pub fn pipes(rng: &mut Rng) -> Vec<u8> {
+    let mut input = vec![rng.below(256) as u8];
+    for part in 0..1 + rng.below(3) {
+        input.extend_from_slice(if part > 0 { b"\n==\n" } else { b"" });
+        input.extend(requests(rng));
+    }
+    for _ in 0..1 + rng.below(6) {
+        input.extend_from_slice(b"\n==\n<");
+        input.extend(responses(rng));
+    }
+    input
+}
+
 /// Appends a request, nearly always a right one.
 pub fn request(rng: &mut Rng, wire: &mut Vec<u8>) {
     let version = if rng.once_in(8) { "1.0" } else { "1.1" };

@@ -8,6 +8,8 @@
 //! | `message` | requests and responses: framing, and what a proxy may send |
 //! | `relay` | the balancer's own functions, put together as its loop does; all that knows them |
 //! | `compare` | what was sent must be what was received, as this reading has both |
+//! | `wires` | all that crossed one connection |
+//! | `pipes` | the whole balancer between clients and servers made of bytes; its wires are read |
 //! | `generate` | messages and mutations of them, from a seed |
 //!
 //! Everything is read in one of two manners. `Received` is what a careful recipient takes from a
@@ -23,7 +25,9 @@ pub mod compare;
 pub mod generate;
 pub mod grammar;
 pub mod message;
+pub mod pipes;
 pub mod relay;
+pub mod wires;
 
 /// How much is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
