@@ -1,9 +1,15 @@
 //! The whole loop under arbitrary bytes and events.
 //!
 //! The network here keeps no promise: it is made of the input alone. Whatever comes, nothing may
-//! panic, a turn ends, and when the input is over and every socket has broken, nothing is left.
+//! panic, a turn ends, and when the input is over and every socket has broken, nothing is left. What
+//! was written on each connection by then is, to a strict reader, whole messages and at most one that
+//! was cut.
 
 #![no_main]
+#![allow(dead_code)] // the second reading, of which not all is needed here
+
+#[path = "../../tests/strict/mod.rs"]
+mod strict;
 
 use std::cell::RefCell;
 use std::io;
@@ -29,6 +35,14 @@ struct World {
     open: usize,
     is_listening: bool,
     stops: u32,
+    wires: Vec<Wire>,
+}
+
+/// What one connection carried.
+struct Wire {
+    is_server: bool,
+    received: Vec<u8>,
+    sent: Vec<u8>,
 }
 
 impl World {
@@ -47,7 +61,8 @@ impl World {
 #[derive(Clone)]
 struct FuzzNet(Rc<RefCell<World>>);
 
-struct FuzzSocket(Rc<RefCell<World>>);
+/// A socket, and the place of its wire.
+struct FuzzSocket(Rc<RefCell<World>>, usize);
 
 impl Drop for FuzzSocket {
     fn drop(&mut self) {
@@ -56,9 +71,15 @@ impl Drop for FuzzSocket {
 }
 
 impl FuzzNet {
-    fn open(&self) -> FuzzSocket {
-        self.0.borrow_mut().open += 1;
-        FuzzSocket(Rc::clone(&self.0))
+    fn open(&self, is_server: bool) -> FuzzSocket {
+        let mut world = self.0.borrow_mut();
+        world.open += 1;
+        world.wires.push(Wire {
+            is_server,
+            received: Vec::new(),
+            sent: Vec::new(),
+        });
+        FuzzSocket(Rc::clone(&self.0), world.wires.len() - 1)
     }
 }
 
@@ -84,6 +105,9 @@ impl Socket for FuzzSocket {
                 let at = world.at;
                 buffer[..count].copy_from_slice(&world.input[at..at + count]);
                 world.at += count;
+                world.wires[self.1]
+                    .received
+                    .extend_from_slice(&buffer[..count]);
                 Ok(count)
             }
         }
@@ -95,14 +119,16 @@ impl Socket for FuzzSocket {
         if world.is_over() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        match world.byte() {
-            0..=15 => Err(io::ErrorKind::WouldBlock.into()),
-            16..=19 => Err(io::ErrorKind::BrokenPipe.into()),
-            20..=23 => Err(io::ErrorKind::ConnectionRefused.into()),
-            24 => Err(io::ErrorKind::Interrupted.into()),
-            some @ 25..=80 => Ok(usize::from(some - 24).min(bytes.len())),
-            _ => Ok(bytes.len()),
-        }
+        let count = match world.byte() {
+            0..=15 => return Err(io::ErrorKind::WouldBlock.into()),
+            16..=19 => return Err(io::ErrorKind::BrokenPipe.into()),
+            20..=23 => return Err(io::ErrorKind::ConnectionRefused.into()),
+            24 => return Err(io::ErrorKind::Interrupted.into()),
+            some @ 25..=80 => usize::from(some - 24).min(bytes.len()),
+            _ => bytes.len(),
+        };
+        world.wires[self.1].sent.extend_from_slice(&bytes[..count]);
+        Ok(count)
     }
 
     fn abort(&mut self) {}
@@ -196,7 +222,7 @@ impl Net for FuzzNet {
             other => {
                 drop(world);
                 let peer = SocketAddr::from(([192, 0, 2, other], 7));
-                Ok((self.open(), (other & 1 == 0).then_some(peer)))
+                Ok((self.open(false), (other & 1 == 0).then_some(peer)))
             }
         }
     }
@@ -210,7 +236,7 @@ impl Net for FuzzNet {
         match order {
             0..=10 => Err(io::ErrorKind::ConnectionRefused.into()),
             11 => Err(io::Error::from_raw_os_error(24)),
-            _ => Ok(self.open()),
+            _ => Ok(self.open(true)),
         }
     }
 
@@ -276,6 +302,7 @@ fuzz_target!(|input: &[u8]| {
         open: 0,
         is_listening: true,
         stops: 0,
+        wires: Vec::new(),
     }));
     let net = FuzzNet(Rc::clone(&world));
     let mut proxy = Proxy::new(net, config(*first, *second), 50, 1);
@@ -309,4 +336,11 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(census, expected, "left when all was over");
     drop(proxy);
     assert_eq!(world.borrow().open, 0, "sockets that nobody closed");
+    for wire in &world.borrow().wires {
+        if wire.is_server {
+            strict::wires::server(&wire.sent, &wire.received);
+        } else {
+            strict::wires::client(&wire.received, &wire.sent, false);
+        }
+    }
 });
