@@ -347,6 +347,12 @@ fn check_responses(wire: &[u8], relayed: &Relayed, asked: Asked, is_ended: bool,
         if is_interim && interims < INTERIMS_MAX {
             interims += 1;
             let (received, length) = received.expect("an interim response");
+            if let End::Refused(refusal) = relayed.end
+                && all.len() == 0
+                && is_response_policy(refusal, &received, asked, &wire[at..])
+            {
+                return;
+            }
             at += length;
             if asked.minor == 1 {
                 let sent = all.next().expect("the interim response");
