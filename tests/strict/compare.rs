@@ -9,6 +9,7 @@ use bestguess::http::head::{FIELDS_MAX, HEAD_MAX, OPTIONS_MAX, Refusal, TARGET_M
 use bestguess::http::rewrite::Forwarding;
 
 use super::chunks::{chunks as read_chunks, is_barred};
+use super::grammar::number;
 use super::message::{self, Asked, Framing, Request, Response};
 use super::relay::{self, Cuts, DATE, End, HOST_DEFAULT, Relayed, Sent};
 use super::wires::blank_lines;
@@ -109,7 +110,7 @@ fn is_policy(refusal: Refusal, request: &Request, wire: &[u8]) -> bool {
         Refusal::HeadTooLong => head > HEAD_MAX,
         Refusal::TargetTooLong => target > TARGET_MAX,
         Refusal::TooManyFields => request.fields.len() > FIELDS_MAX || options > OPTIONS_MAX,
-        _ => false,
+        _ => is_counted(request),
     }
 }
 
@@ -161,8 +162,13 @@ fn check_request(received: &Request, sent: &Sent, forwarding: &Forwarding<'_>) {
     assert_eq!((again.minor, again.framing), (1, received.framing));
     assert_eq!(show(&again.content), show(&received.content));
     assert_trailers(&again.trailers, &received.trailers);
-    let expected = forwarded_fields(received, forwarding);
+    let mut expected = forwarded_fields(received, forwarding);
     let mut found = end_to_end(&again.fields);
+    if is_counted(received) {
+        check_count(&expected, &found);
+        expected.retain(|field| field.key() != "max-forwards");
+        found.retain(|field| field.key() != "max-forwards");
+    }
     found.retain(|field| field.key() != "max_forwards");
     assert_eq!(told(&found), told(&expected), "{}", show(&sent.bytes));
     // What belongs to the connection is the proxy's own word.
@@ -179,6 +185,28 @@ fn check_request(received: &Request, sent: &Sent, forwarding: &Forwarding<'_>) {
         asks_trailers || !has(&again.fields, "te"),
         "a TE from nowhere"
     );
+}
+
+/// Whether proxies count on the way of `request` (RFC 9110 §7.6.2).
+fn is_counted(request: &Request) -> bool {
+    let is_counted = request.method == b"TRACE" || request.method == b"OPTIONS";
+    is_counted && has(&request.fields, "max-forwards")
+}
+
+/// The count goes on as it is, or one less.
+fn check_count(received: &[Field], sent: &[Field]) {
+    let count = |fields| {
+        values(fields, "max-forwards")
+            .first()
+            .copied()
+            .and_then(number)
+    };
+    if let (Some(received), Some(sent)) = (count(received), count(sent)) {
+        assert!(
+            sent == received || sent + 1 == received,
+            "{sent} of {received}"
+        );
+    }
 }
 
 /// The fields that are not of a connection.
@@ -397,7 +425,10 @@ fn is_response_policy(refusal: Refusal, response: &Response, asked: Asked, wire:
     match refusal {
         Refusal::HeadTooLong => head > HEAD_MAX,
         Refusal::TooManyFields => response.fields.len() > FIELDS_MAX || options > OPTIONS_MAX,
-        Refusal::Switch => response.status == 101 && (!asked.upgrade || response.minor == 0),
+        Refusal::Switch => {
+            let is_bare = !has(&response.fields, "upgrade");
+            response.status == 101 && (!asked.upgrade || response.minor == 0 || is_bare)
+        }
         Refusal::Interim => response.status < 200,
         _ => false,
     }

@@ -251,7 +251,8 @@ fn sent_by_proxy(fields: &[Field], framing: Framing, is_switch: bool) -> Result<
     if values(fields, "connection").len() > 1 {
         return Err(Stop::Bad("two Connection fields"));
     }
-    let options = elements(fields, "connection");
+    let mut options = elements(fields, "connection");
+    options.sort();
     for option in &options {
         match option.as_str() {
             "close" | "keep-alive" => {}
