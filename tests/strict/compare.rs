@@ -3,43 +3,19 @@
 //! Each function takes a fuzzer's input, of which the first byte chooses the circumstances, panics
 //! where the two readings differ, and tells how many messages went on whole.
 
-use std::net::IpAddr;
-
 use bestguess::http::head::{FIELDS_MAX, HEAD_MAX, OPTIONS_MAX, Refusal, TARGET_MAX};
 use bestguess::http::rewrite::Forwarding;
 
 use super::chunks::{chunks as read_chunks, is_barred};
+use super::fields::{answered_fields, end_to_end, forwarded_fields};
 use super::grammar::number;
 use super::message::{self, Asked, Framing, Request, Response};
-use super::relay::{self, Cuts, DATE, End, HOST_DEFAULT, Relayed, Sent};
+use super::relay::{self, Cuts, End, HOST_DEFAULT, Relayed, Sent};
 use super::wires::blank_lines;
 use super::{Field, Manner, Stop, elements, has, show, values};
 
 /// Interim responses that a server may send before it is taken for mad.
 const INTERIMS_MAX: usize = 16;
-
-/// Fields that stay whatever Connection says, for framing, routing and identity depend on them, or
-/// because what becomes of them is decided by other rules.
-const PROTECTED: &str = "host content-length transfer-encoding via date expect cookie authorization \
-    cache-control content-type content-encoding";
-/// Fields that never cross, in either direction. `upgrade` and `te` are looked at for themselves.
-const HOP_BY_HOP: &str = "connection keep-alive proxy-connection te trailer upgrade";
-/// Fields of requests that mean something to this proxy, or to servers because of it: written with
-/// underscores they are dropped (what hands fields on as variables can not tell them apart).
-const OURS: &str = "te via host date expect upgrade trailer forwarded connection keep-alive \
-    content-length http2-settings x-forwarded-for x-forwarded-host x-forwarded-proto \
-    proxy-connection transfer-encoding";
-/// What the proxy says of the client: what the client says of itself is replaced.
-const FORWARDING: [&str; 4] = [
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "forwarded",
-];
-
-fn is_among(list: &str, key: &str) -> bool {
-    list.split_ascii_whitespace().any(|one| one == key)
-}
 
 /// Bytes from a client. The first byte: bits 0 and 1 the client's address, 2 whether it is trusted,
 /// 3 whether `Forwarded` is sent, and all of it how the rest is cut.
@@ -209,14 +185,6 @@ fn check_count(received: &[Field], sent: &[Field]) {
     }
 }
 
-/// The fields that are not of a connection.
-fn end_to_end(fields: &[Field]) -> Vec<Field> {
-    let all = fields.iter();
-    all.filter(|field| !is_among(HOP_BY_HOP, &field.key()))
-        .cloned()
-        .collect()
-}
-
 fn told(fields: &[Field]) -> Vec<String> {
     let line = |field: &Field| format!("{}: {}", show(&field.name), show(&field.value));
     fields.iter().map(line).collect()
@@ -227,104 +195,6 @@ fn assert_trailers(sent: &[Field], received: &[Field]) {
     for trailer in sent {
         assert!(received.contains(trailer), "{trailer:?} from nowhere");
     }
-}
-
-/// The options of Connection that name fields to be removed (RFC 9110 §7.6.1).
-fn named(fields: &[Field]) -> Vec<String> {
-    let mut options = elements(fields, "connection");
-    options.retain(|option| !is_among(PROTECTED, option));
-    options
-}
-
-fn field(name: &str, value: impl AsRef<[u8]>) -> Field {
-    Field {
-        name: name.as_bytes().to_vec(),
-        value: value.as_ref().to_vec(),
-    }
-}
-
-/// What a server has to get of `request`'s fields, without those of the connection, and what it has
-/// to be told of the client.
-fn forwarded_fields(request: &Request, forwarding: &Forwarding<'_>) -> Vec<Field> {
-    let named = named(&request.fields);
-    let host = &request.target.authority;
-    let mut expected: Vec<Field> = Vec::new();
-    expected.extend(host.as_ref().map(|host| field("Host", host)));
-    for received in end_to_end(&request.fields) {
-        let key = received.key();
-        let dashed = key.replace('_', "-");
-        let is_lookalike = dashed != key && (is_among(OURS, &dashed) || dashed == "max-forwards");
-        let is_dropped = named.contains(&key)
-            || is_lookalike
-            || key == "http2-settings"
-            || FORWARDING.contains(&key.as_str())
-            || (key == "host" && host.is_some())
-            || (key == "expect" && request.minor == 0);
-        if !is_dropped {
-            expected.push(received);
-        }
-    }
-    if !has(&expected, "host") {
-        expected.push(field("Host", HOST_DEFAULT));
-    }
-    expected.push(field("Via", format!("1.{} bestguess", request.minor)));
-    let received_host = values(&request.fields, "host")
-        .first()
-        .map(|host| host.to_vec());
-    let host = host
-        .clone()
-        .or(received_host)
-        .filter(|host| !host.is_empty());
-    expected.extend(told_of_client(request, forwarding, host));
-    expected
-}
-
-/// `X-Forwarded-*` and `Forwarded` (RFC 7239).
-fn told_of_client(
-    request: &Request,
-    forwarding: &Forwarding<'_>,
-    host: Option<Vec<u8>>,
-) -> Vec<Field> {
-    let trusted = |name: &str| {
-        let mut told = values(&request.fields, name);
-        told.retain(|value| forwarding.trust && !value.is_empty());
-        told
-    };
-    let mut fields = Vec::new();
-    let peer = forwarding.peer.map(|peer| peer.to_canonical());
-    let address = peer.map(|peer| peer.to_string());
-    let mut chain = trusted("x-forwarded-for");
-    chain.extend(address.as_ref().map(String::as_bytes));
-    if !chain.is_empty() {
-        fields.push(field("X-Forwarded-For", chain.join(b", ".as_slice())));
-    }
-    let proto = trusted("x-forwarded-proto")
-        .first()
-        .copied()
-        .unwrap_or(b"http");
-    fields.push(field("X-Forwarded-Proto", proto));
-    let told_host = trusted("x-forwarded-host")
-        .first()
-        .map(|host| host.to_vec());
-    fields.extend(
-        told_host
-            .or(host.clone())
-            .map(|host| field("X-Forwarded-Host", host)),
-    );
-    let chain = trusted("forwarded");
-    fields.extend(chain.into_iter().map(|one| field("Forwarded", one)));
-    if forwarding.forwarded {
-        let node = match peer {
-            None => "unknown".to_owned(),
-            Some(IpAddr::V4(peer)) => peer.to_string(),
-            Some(IpAddr::V6(peer)) => format!("\"[{peer}]\""),
-        };
-        let host = host.map(|host| [b";host=\"", host.as_slice(), b"\""].concat());
-        let host = host.unwrap_or_default();
-        let value = [b"for=", node.as_bytes(), &host, b";proto=http"].concat();
-        fields.push(field("Forwarded", value));
-    }
-    fields
 }
 
 /// Bytes from a server. The first byte: bits 0 and 1 the method, 2 whether the client speaks 1.0, 3
@@ -472,30 +342,6 @@ fn check_response(received: &Response, sent: &Sent, asked: Asked, keeps: bool) {
         Vec::new()
     };
     assert_eq!(values(&again.fields, "upgrade"), expected);
-}
-
-/// What a client has to get of `response`'s fields, without those of the connection.
-fn answered_fields(response: &Response, framing: Framing) -> Vec<Field> {
-    let named = named(&response.fields);
-    let mut expected = end_to_end(&response.fields);
-    let has_no_framing = matches!(response.status, 100..=199 | 204);
-    expected.retain(|field| {
-        let key = field.key();
-        let is_unchunked = key == "transfer-encoding" && framing != Framing::Chunked;
-        // Tolerated: what only means something in requests stays though Connection names it.
-        let is_named = named.contains(&key) && !is_among(OURS, &key.replace('_', "-"));
-        let is_dropped = is_named
-            || is_unchunked && framing != Framing::None
-            || has_no_framing && (key == "content-length" || key == "transfer-encoding");
-        !is_dropped
-    });
-    if response.status >= 200 && !has(&expected, "date") {
-        expected.push(field("Date", DATE));
-    }
-    if framing == Framing::Chunked && response.framing == Framing::UntilClose {
-        expected.push(field("Transfer-Encoding", "chunked"));
-    }
-    expected
 }
 
 /// Chunks and what is behind them. The first byte: how they are cut.

@@ -6,6 +6,7 @@
 //! | `grammar` | lines, tokens, hosts, targets, numbers |
 //! | `chunks` | the chunked coding and trailers |
 //! | `message` | requests and responses: framing, and what a proxy may send |
+//! | `fields` | which fields have to go on, and what is added to them |
 //! | `relay` | the balancer's own functions, put together as its loop does; all that knows them |
 //! | `compare` | what was sent must be what was received, as this reading has both |
 //! | `wires` | all that crossed one connection |
@@ -22,6 +23,7 @@
 mod cases;
 pub mod chunks;
 pub mod compare;
+pub mod fields;
 pub mod generate;
 pub mod grammar;
 pub mod message;
