@@ -340,7 +340,7 @@ fuzz_target!(|input: &[u8]| {
         if wire.is_server {
             strict::wires::server(&wire.sent, &wire.received);
         } else {
-            strict::wires::client(&wire.received, &wire.sent, false);
+            strict::wires::client(&wire.received, &wire.sent, true, false);
         }
     }
 });

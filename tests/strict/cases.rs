@@ -370,7 +370,7 @@ const NO_RESPONSES: &[(&str, &str)] = &[
     ("RFC 9112 §4", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"),
     (
         "RFC 9112 §4",
-        "HTTP/1.1 600 No\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 000 No\r\nContent-Length: 0\r\n\r\n",
     ),
     (
         "RFC 9112 §4",

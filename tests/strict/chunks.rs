@@ -14,7 +14,7 @@ const BARRED: &str = "transfer-encoding content-length trailer te connection kee
     proxy-connection upgrade host max-forwards expect range if-match if-none-match if-modified-since \
     if-unmodified-since if-range authorization www-authenticate proxy-authenticate \
     proxy-authorization cookie set-cookie cache-control pragma age expires date location retry-after \
-    vary content-encoding content-type content-range via forwarded x-forwarded-for \
+    vary content-encoding content-type content-range forwarded x-forwarded-for \
     x-forwarded-host x-forwarded-proto http2-settings";
 
 /// Those of them that a recipient has to refuse rather than drop: where they are believed, another
@@ -117,7 +117,9 @@ fn are_quotes_closed(text: &[u8]) -> bool {
 /// Whether no trailer may have this name; with underscores for dashes some read the same name. Who
 /// receives it anyway may drop it or refuse the message.
 pub fn is_barred(trailer: &Field) -> bool {
-    let dashed = trailer.key().replace('_', "-");
+    let dashed = trailer
+        .key()
+        .replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
     BARRED
         .split_ascii_whitespace()
         .any(|barred| barred == dashed)

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use bestguess::http::rewrite::Forwarding;
 
+use super::grammar::number;
 use super::message::{Framing, Request, Response};
 use super::relay::{DATE, HOST_DEFAULT};
 use super::{Field, elements, has, values};
@@ -12,8 +13,9 @@ use super::{Field, elements, has, values};
 /// because what becomes of them is decided by other rules.
 const PROTECTED: &str = "host content-length transfer-encoding via date expect cookie authorization \
     cache-control content-type content-encoding";
-/// Fields that never cross, in either direction. `upgrade` and `te` are looked at for themselves.
-const HOP_BY_HOP: &str = "connection keep-alive proxy-connection te trailer upgrade";
+/// Fields that do not cross, and what servers say of their load. `upgrade` and `te` are looked at for themselves.
+const HOP_BY_HOP: &str = "connection keep-alive proxy-connection te trailer upgrade \
+    endpoint-load-metrics endpoint-load-metrics-bin";
 /// Fields of requests that mean something to this proxy, or to servers because of it: written with
 /// underscores they are dropped (what hands fields on as variables can not tell them apart).
 const OURS: &str = "te via host date expect upgrade trailer forwarded connection keep-alive \
@@ -35,6 +37,21 @@ pub fn end_to_end(fields: &[Field]) -> Vec<Field> {
         .collect()
 }
 
+/// The framing fields are written anew: one spelling, and no zeros before a number.
+fn canonical(mut fields: Vec<Field>) -> Vec<Field> {
+    for one in &mut fields {
+        match one.key().as_str() {
+            "transfer-encoding" => *one = field("Transfer-Encoding", "chunked"),
+            "content-length" => {
+                let length = number(&one.value).unwrap_or_default();
+                *one = field("Content-Length", length.to_string());
+            }
+            _ => {}
+        }
+    }
+    fields
+}
+
 /// The options of Connection that name fields to be removed (RFC 9110 §7.6.1).
 fn named(fields: &[Field]) -> Vec<String> {
     let mut options = elements(fields, "connection");
@@ -54,18 +71,21 @@ fn field(name: &str, value: impl AsRef<[u8]>) -> Field {
 pub fn forwarded_fields(request: &Request, forwarding: &Forwarding<'_>) -> Vec<Field> {
     let named = named(&request.fields);
     let host = &request.target.authority;
+    // RFC 9110 §10.1.1: nobody waits for leave to send nothing.
+    let has_content = !matches!(request.framing, Framing::None | Framing::Length(0));
     let mut expected: Vec<Field> = Vec::new();
     expected.extend(host.as_ref().map(|host| field("Host", host)));
-    for received in end_to_end(&request.fields) {
+    for received in canonical(end_to_end(&request.fields)) {
         let key = received.key();
-        let dashed = key.replace('_', "-");
+        let dashed = key.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
         let is_lookalike = dashed != key && (is_among(OURS, &dashed) || dashed == "max-forwards");
         let is_dropped = named.contains(&key)
             || is_lookalike
             || key == "http2-settings"
             || FORWARDING.contains(&key.as_str())
             || (key == "host" && host.is_some())
-            || (key == "expect" && request.minor == 0);
+            || (key == "expect"
+                && (!has_content || request.minor == 0 || has(&expected, "expect")));
         if !is_dropped {
             expected.push(received);
         }
@@ -136,13 +156,17 @@ fn told_of_client(
 /// What a client has to get of `response`'s fields, without those of the connection.
 pub fn answered_fields(response: &Response, framing: Framing) -> Vec<Field> {
     let named = named(&response.fields);
-    let mut expected = end_to_end(&response.fields);
+    let mut expected = canonical(end_to_end(&response.fields));
     let has_no_framing = matches!(response.status, 100..=199 | 204);
     expected.retain(|field| {
         let key = field.key();
         let is_unchunked = key == "transfer-encoding" && framing != Framing::Chunked;
         // Tolerated: what only means something in requests stays though Connection names it.
-        let is_named = named.contains(&key) && !is_among(OURS, &key.replace('_', "-"));
+        let is_named = named.contains(&key)
+            && !is_among(
+                OURS,
+                &key.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"),
+            );
         let is_dropped = is_named
             || is_unchunked && framing != Framing::None
             || has_no_framing && (key == "content-length" || key == "transfer-encoding");

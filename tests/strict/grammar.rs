@@ -1,5 +1,7 @@
 //! The grammar's small parts: lines, tokens, hosts, targets, numbers.
 
+use std::net::Ipv6Addr;
+
 use super::{Field, Manner, Read, Stop};
 
 /// The longest method that anybody has to bear.
@@ -164,13 +166,16 @@ pub fn target(bytes: &[u8], method: &[u8], manner: Manner) -> Result<Target, Sto
 
 /// `path-abempty [ "?" query ]` (RFC 3986 §3.3, §3.4).
 ///
-/// Tolerated, as browsers send it and no framing depends on it: brackets, braces, bar, caret and
-/// backtick, and a percent sign that begins no pair of digits (WHATWG URL, query state).
+/// Tolerated, as browsers send it and no framing depends on it: brackets, braces, bar, caret,
+/// backtick, in queries backslash, and a percent sign that begins no pair of digits (WHATWG URL, query state).
 fn path_and_query(bytes: &[u8]) -> Result<(), Stop> {
     let is_pchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%".contains(byte);
     let is_tolerated = |byte: &u8| b"[]{}|^`".contains(byte);
     let is_path = |byte: &u8| is_pchar(byte) || is_tolerated(byte) || b"/?".contains(byte);
-    if bytes.iter().all(is_path) {
+    let query = bytes.iter().position(|byte| *byte == b'?');
+    let (path, query) = bytes.split_at(query.unwrap_or(bytes.len()));
+    let is_query = |byte: &u8| is_path(byte) || *byte == b'\\';
+    if path.iter().all(is_path) && query.iter().all(is_query) {
         Ok(())
     } else {
         Err(Stop::Bad("a byte that no target has"))
@@ -178,6 +183,8 @@ fn path_and_query(bytes: &[u8]) -> Result<(), Stop> {
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2.2); an empty one is one.
+///
+/// Tolerated: a percent sign that begins no pair of digits.
 pub fn host(bytes: &[u8]) -> Result<(), Stop> {
     let bad = Err(Stop::Bad("a host that is none"));
     let (name, port) = match bytes {
@@ -218,10 +225,23 @@ pub fn host(bytes: &[u8]) -> Result<(), Stop> {
 }
 
 /// `IP-literal = "[" ( IPv6address / IPvFuture ) "]"`, what is between the brackets.
-///
-/// Tolerated: every text of the bytes that addresses and their zones are made of. It can not be
-/// mistaken for anything else, and no server will find it among its names.
 fn is_literal(text: &[u8]) -> bool {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte);
-    !text.is_empty() && text.iter().all(is_part)
+    let Ok(text) = std::str::from_utf8(text) else {
+        return false;
+    };
+    let is_future = |text: &str| {
+        let Some((version, address)) = text.split_once('.') else {
+            return false;
+        };
+        let is_part =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(&byte);
+        !version.is_empty()
+            && version.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !address.is_empty()
+            && address.bytes().all(is_part)
+    };
+    match text.strip_prefix(['v', 'V']) {
+        Some(future) => is_future(future),
+        None => text.parse::<Ipv6Addr>().is_ok(),
+    }
 }

@@ -79,7 +79,10 @@ impl Request {
         self.minor == 1
             && has(&self.fields, "upgrade")
             && elements(&self.fields, "connection").contains(&"upgrade".to_owned())
-            && !elements(&self.fields, "upgrade").contains(&"h2c".to_owned())
+            && elements(&self.fields, "upgrade")
+                .iter()
+                .all(|one| is_protocol(one))
+            && !elements(&self.fields, "upgrade").is_empty()
             && matches!(self.framing, Framing::None | Framing::Length(0))
     }
 }
@@ -89,6 +92,14 @@ impl Response {
     pub fn persists(&self) -> bool {
         persists(&self.fields, self.minor) && self.framing != Framing::UntilClose
     }
+}
+
+/// `protocol-name [ "/" protocol-version ]` (RFC 9110 §7.8) and not HTTP/2 (RFC 9113 §3.1).
+fn is_protocol(text: &str) -> bool {
+    // A letter beyond ASCII is a byte that no token has.
+    let is_token = |part: &str| grammar::is_token(part.as_bytes());
+    let (name, version) = text.split_once('/').unwrap_or((text, "1"));
+    is_token(name) && is_token(version) && name != "h2c"
 }
 
 fn persists(fields: &[Field], minor: u8) -> bool {
@@ -128,12 +139,19 @@ pub fn request_head(bytes: &[u8], manner: Manner) -> Read<Request> {
         fields,
         ..request
     };
+    // RFC 9110 §9.3.8.
+    if request.method == b"TRACE" && !matches!(framing, None | Some(Framing::Length(0))) {
+        return Err(Stop::Bad("a TRACE with content"));
+    }
     judge_host(&request)?;
     judge_expect(&request)?;
     if manner == Manner::Sent {
-        sent_by_proxy(&request.fields, request.framing, false)?;
+        sent_by_proxy(&request.fields, false)?;
         if has(&request.fields, "http2-settings") {
             return Err(Stop::Bad("a field of the connection before"));
+        }
+        if has(&request.fields, "trailer") && request.framing != Framing::Chunked {
+            return Err(Stop::Bad("a Trailer where there can be none"));
         }
         let te = elements(&request.fields, "te");
         let names_te = elements(&request.fields, "connection").contains(&"te".to_owned());
@@ -190,7 +208,7 @@ pub fn response_head(bytes: &[u8], asked: Asked, manner: Manner) -> Read<Respons
         }
         _ => return Err(Stop::Bad("a status line that is none")),
     };
-    let is_status = matches!(status[0], b'1'..=b'5') && status.iter().all(u8::is_ascii_digit);
+    let is_status = matches!(status[0], b'1'..=b'9') && status.iter().all(u8::is_ascii_digit);
     let status = grammar::number(status).filter(|_| is_status);
     let status = status.ok_or(Stop::Bad("a status that is none"))? as u16;
     let minor = grammar::version(version, manner)?;
@@ -212,11 +230,7 @@ pub fn response_head(bytes: &[u8], asked: Asked, manner: Manner) -> Read<Respons
         trailers: Vec::new(),
     };
     if manner == Manner::Sent {
-        sent_by_proxy(
-            &response.fields,
-            framed.unwrap_or(Framing::None),
-            status == 101,
-        )?;
+        sent_by_proxy(&response.fields, status == 426)?;
         sent_to_client(&response, asked)?;
     }
     Ok((response, at + length))
@@ -242,14 +256,11 @@ fn framing(fields: &[Field], minor: u8) -> Result<Option<Framing>, Stop> {
 
 /// What no proxy may send on, in either direction: fields of the connection that it came by (RFC 9110
 /// §7.6.1), and its own ones said otherwise than once and plainly.
-fn sent_by_proxy(fields: &[Field], framing: Framing, is_switch: bool) -> Result<(), Stop> {
+fn sent_by_proxy(fields: &[Field], may_lack_upgrade: bool) -> Result<(), Stop> {
     for name in ["keep-alive", "proxy-connection"] {
         if has(fields, name) {
             return Err(Stop::Bad("a field of the connection before"));
         }
-    }
-    if values(fields, "connection").len() > 1 {
-        return Err(Stop::Bad("two Connection fields"));
     }
     let mut options = elements(fields, "connection");
     options.sort();
@@ -257,20 +268,23 @@ fn sent_by_proxy(fields: &[Field], framing: Framing, is_switch: bool) -> Result<
         match option.as_str() {
             "close" | "keep-alive" => {}
             "te" if has(fields, "te") => {}
-            // Tolerated: a 101 without Upgrade, which is a server's fault (RFC 9110 §15.2.2) and
+            // Tolerated: a 426 without Upgrade, which is a server's fault (RFC 9110 §15.5.22) and
             // not to be mistaken for anything else.
-            "upgrade" if has(fields, "upgrade") || is_switch => {}
+            "upgrade" if has(fields, "upgrade") || may_lack_upgrade => {}
             _ => return Err(Stop::Bad("a connection option that is not the proxy's")),
         }
     }
-    if has(fields, "connection") && options.len() != 1 && options != ["te", "upgrade"] {
+    let both = [
+        ["te", "upgrade"],
+        ["close", "upgrade"],
+        ["keep-alive", "upgrade"],
+    ];
+    let is_one = options.len() == 1 || both.iter().any(|both| options == *both);
+    if has(fields, "connection") && !is_one {
         return Err(Stop::Bad("connection options that are not one"));
     }
     if has(fields, "upgrade") && !options.contains(&"upgrade".to_owned()) {
         return Err(Stop::Bad("an Upgrade that Connection does not name"));
-    }
-    if has(fields, "trailer") && framing != Framing::Chunked {
-        return Err(Stop::Bad("a Trailer where there can be none"));
     }
     Ok(())
 }
@@ -296,7 +310,7 @@ fn sent_to_client(response: &Response, asked: Asked) -> Result<(), Stop> {
             "a switch that nobody asked for",
         ),
         (
-            !is_switch && has(fields, "upgrade"),
+            response.status != 426 && is_switch != has(fields, "upgrade"),
             "an Upgrade without a switch",
         ),
         (
@@ -304,6 +318,10 @@ fn sent_to_client(response: &Response, asked: Asked) -> Result<(), Stop> {
             "Connection in an interim response",
         ),
         (has(fields, "te"), "a TE in a response"),
+        (
+            !is_interim && has(fields, "trailer") && response.framing != Framing::Chunked,
+            "a Trailer where there can be none",
+        ),
         (
             asked.minor == 0 && has(fields, "transfer-encoding"),
             "a Transfer-Encoding to a 1.0 client",
@@ -313,7 +331,7 @@ fn sent_to_client(response: &Response, asked: Asked) -> Result<(), Stop> {
             "keep-alive to a 1.1 client",
         ),
         (
-            response.framing == Framing::UntilClose && options != ["close"],
+            response.framing == Framing::UntilClose && !options.contains(&"close".to_owned()),
             "content until close without close",
         ),
     ];

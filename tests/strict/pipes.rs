@@ -59,6 +59,8 @@ struct Pipe {
     solid: usize,
     /// Whether it has read a part for a whole.
     is_lost: bool,
+    /// Whether the balancer has reset it.
+    is_aborted: bool,
     token: Option<Token>,
     is_held: bool,
 }
@@ -86,6 +88,7 @@ impl World {
             read: 0,
             solid: 0,
             is_lost: false,
+            is_aborted: false,
             token: None,
             is_held: is_server,
         });
@@ -193,6 +196,10 @@ impl Socket for PipeSocket {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn abort(&mut self) {
+        self.world.borrow_mut().pipes[self.at].is_aborted = true;
     }
 
     fn connected(&mut self) -> io::Result<()> {
@@ -323,7 +330,7 @@ fn judge(pipes: &[Pipe]) -> usize {
     let mut asked = Vec::new();
     for pipe in pipes.iter().filter(|pipe| !pipe.is_server) {
         let script = &pipe.script[..pipe.received];
-        whole += wires::client(script, &pipe.sent, true);
+        whole += wires::client(script, &pipe.sent, !pipe.is_aborted, true);
         asked.extend(wires::asked(script).iter().map(wires::key));
     }
     for pipe in pipes.iter().filter(|pipe| pipe.is_server) {

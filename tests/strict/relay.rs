@@ -3,7 +3,7 @@
 //! The only file here that knows them. What the loop adds to them is in `pipes`.
 
 use bestguess::exchange::{Exchange, Heard, ResponseState};
-use bestguess::http::body::{Framing, Keep, Meter, Reframing};
+use bestguess::http::body::{self, Framing, Keep, Meter, Reframing};
 use bestguess::http::head::{self, Refusal};
 use bestguess::http::rewrite::{self, Answering, Forwarding};
 
@@ -241,6 +241,9 @@ fn answer(
             buffer.drain(..passed.read);
             relayed.used += passed.read;
             if meter.is_done() {
+                if let (Meter::Trailed(section), Some(sent)) = (meter, relayed.sent.last_mut()) {
+                    body::trailers(&mut sent.bytes, section);
+                }
                 exchange.response = ResponseState::Complete;
             }
             Ok(false)
@@ -266,13 +269,14 @@ fn answer_head(
     };
     let mut slots = head::slots();
     let response = head::response(&buffer[..end], exchange.method, &mut slots)?;
-    let heard = exchange.hear(&response)?;
+    let heard = exchange.hear(&response, true)?;
     let answering = Answering {
         version: exchange.version,
         close: !exchange.keeps_client(),
         reframing: exchange.reframing(),
         date: Some(DATE),
         switch: heard == Heard::Switch,
+        trailers: exchange.passes_trailers(),
     };
     if heard != Heard::Interim || exchange.version == head::Version::Http11 {
         let mut out = Vec::new();
@@ -316,12 +320,7 @@ fn end(exchange: &Exchange, relayed: &mut Relayed) {
 }
 
 /// Chunks, received in pieces: what goes on, and how much was read if that was to their end.
-pub fn chunks(
-    wire: &[u8],
-    mut cuts: Cuts,
-    canonical: bool,
-) -> Result<(Vec<u8>, Option<usize>), ()> {
-    let keep = if canonical { Keep::Chunks } else { Keep::Data };
+pub fn chunks(wire: &[u8], mut cuts: Cuts, keep: Keep) -> Result<(Vec<u8>, Option<usize>), ()> {
     let mut meter = Meter::new(Framing::Chunked, keep);
     let (mut out, mut read) = (Vec::new(), 0);
     while read < wire.len() {
@@ -333,6 +332,9 @@ pub fn chunks(
         out.extend_from_slice(&piece[..passed.kept]);
         read += passed.read;
         if meter.is_done() {
+            if let Meter::Trailed(section) = &meter {
+                body::trailers(&mut out, section);
+            }
             return Ok((out, Some(read)));
         }
     }

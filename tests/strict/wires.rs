@@ -67,8 +67,8 @@ pub fn asked(sent: &[u8]) -> Vec<Request> {
 }
 
 /// Reads what a client got on one connection that is closed now, and on which it sent `asked`. Tells
-/// how many whole final responses there were. `is_tagged`: whether servers say what they answer.
-pub fn client(asked: &[u8], got: &[u8], is_tagged: bool) -> usize {
+/// how many whole final responses there were. `is_ended`: it ended in good order; `is_tagged`: whether servers say what they answer.
+pub fn client(asked: &[u8], got: &[u8], is_ended: bool, is_tagged: bool) -> usize {
     let (mut asked_at, mut got_at, mut whole) = (0, 0, 0);
     while got_at < got.len() {
         asked_at += blank_lines(&asked[asked_at..]);
@@ -76,7 +76,7 @@ pub fn client(asked: &[u8], got: &[u8], is_tagged: bool) -> usize {
         let circumstances = head.map_or(UNKNOWN, |(request, _)| request.asked());
         let request = message::request(&asked[asked_at..], Manner::Received);
         let response = loop {
-            match message::response(&got[got_at..], circumstances, true, Manner::Sent) {
+            match message::response(&got[got_at..], circumstances, is_ended, Manner::Sent) {
                 Err(Stop::Open) => return whole,
                 Err(stop) => panic!("{stop:?}: a client got {}", show(&got[got_at..])),
                 Ok((response, length)) => {
