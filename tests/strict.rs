@@ -105,6 +105,21 @@ fn every_seed_of_pipes_is_read_as_whole_messages() {
     compare_seeds("pipes", pipes::pipes);
 }
 
+#[test]
+fn a_head_that_is_refused_is_answered_without_content() {
+    assert_eq!(
+        pipes::pipes(b"00HEAD / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        1
+    );
+}
+
+#[test]
+fn a_reply_to_a_kept_old_client_says_that_it_is_kept() {
+    // There is no answer: the balancer has to give one.
+    let input = b"00GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+    assert_eq!(pipes::pipes(input), 2, "RFC 9112 §9.3");
+}
+
 /// The reading of the wires itself: bugs that show there are seen there.
 #[cfg(feature = "mutants")]
 #[test]

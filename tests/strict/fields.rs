@@ -13,7 +13,8 @@ use super::{Field, elements, has, values};
 /// because what becomes of them is decided by other rules.
 const PROTECTED: &str = "host content-length transfer-encoding via date expect cookie authorization \
     cache-control content-type content-encoding";
-/// Fields that do not cross, and what servers say of their load. `upgrade` and `te` are looked at for themselves.
+/// Fields that do not cross, and what servers say of their load. `upgrade` and `te` are looked at for
+/// themselves.
 const HOP_BY_HOP: &str = "connection keep-alive proxy-connection te trailer upgrade \
     endpoint-load-metrics endpoint-load-metrics-bin";
 /// Fields of requests that mean something to this proxy, or to servers because of it: written with

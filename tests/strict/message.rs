@@ -331,6 +331,11 @@ fn sent_to_client(response: &Response, asked: Asked) -> Result<(), Stop> {
             "keep-alive to a 1.1 client",
         ),
         (
+            // Without a word a 1.0 client takes it for the last one, and rightly closes.
+            asked.minor == 0 && !is_interim && options.is_empty(),
+            "no word to a 1.0 client of whether the connection goes on",
+        ),
+        (
             response.framing == Framing::UntilClose && !options.contains(&"close".to_owned()),
             "content until close without close",
         ),

@@ -73,7 +73,11 @@ pub fn client(asked: &[u8], got: &[u8], is_ended: bool, is_tagged: bool) -> usiz
     while got_at < got.len() {
         asked_at += blank_lines(&asked[asked_at..]);
         let head = message::request_head(&asked[asked_at..], Manner::Received);
-        let circumstances = head.map_or(UNKNOWN, |(request, _)| request.asked());
+        let unknown = Asked {
+            head: asked[asked_at..].starts_with(b"HEAD "),
+            ..UNKNOWN
+        };
+        let circumstances = head.map_or(unknown, |(request, _)| request.asked());
         let request = message::request(&asked[asked_at..], Manner::Received);
         let response = loop {
             match message::response(&got[got_at..], circumstances, is_ended, Manner::Sent) {
@@ -98,11 +102,6 @@ pub fn client(asked: &[u8], got: &[u8], is_ended: bool, is_tagged: bool) -> usiz
             return whole;
         }
         let rest = &got[got_at..];
-        if circumstances.head && response.status >= 400 && !response.persists() {
-            // Tolerated: content of the balancer's own to a HEAD that it refused, and then the end of
-            // the connection, so that nobody takes it for the next response (RFC 9110 §9.3.2).
-            return whole;
-        }
         if !response.persists() {
             assert!(rest.is_empty(), "behind the last response: {}", show(rest));
         }
