@@ -16,7 +16,7 @@ use super::wires::blank_lines;
 use super::{Field, Manner, Stop, elements, has, show, values};
 
 /// Interim responses that a server may send before it is taken for mad.
-const INTERIMS_MAX: usize = 16;
+const INTERIMS_MAX: usize = 100;
 
 /// Bytes from a client. The first byte: bits 0 and 1 the client's address, 2 whether it is trusted,
 /// 3 whether `Forwarded` is sent, and all of it how the rest is cut.
