@@ -120,6 +120,13 @@ fn a_reply_to_a_kept_old_client_says_that_it_is_kept() {
     assert_eq!(pipes::pipes(input), 2, "RFC 9112 §9.3");
 }
 
+#[test]
+fn an_upgrade_that_connection_names_among_others_is_not_lost() {
+    // The request asks for an upgrade.
+    let input = b"\x11HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: upgrade, x-a\r\n\r\n";
+    assert_eq!(compare::responses(input), 1, "RFC 9110 §7.8");
+}
+
 /// The reading of the wires itself: bugs that show there are seen there.
 #[cfg(feature = "mutants")]
 #[test]

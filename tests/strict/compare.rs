@@ -301,9 +301,7 @@ fn is_response_policy(refusal: Refusal, response: &Response, asked: Asked, wire:
         Refusal::TooManyFields => response.fields.len() > FIELDS_MAX || options > OPTIONS_MAX,
         Refusal::Switch => {
             let to = elements(&response.fields, "upgrade");
-            // Tolerated: Connection may name more than Upgrade, and then the Upgrade is lost.
-            let is_plain = elements(&response.fields, "connection") == ["upgrade"];
-            let is_asked = asked.upgrade && response.minor == 1 && to == ["websocket"] && is_plain;
+            let is_asked = asked.upgrade && response.minor == 1 && to == ["websocket"];
             response.status == 101 && !is_asked
         }
         Refusal::Interim => response.status < 200,
