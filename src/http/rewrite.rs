@@ -136,6 +136,7 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     let has_framing = !matches!(response.status, 100..=199 | 204);
     // RFC 9110 §15.5.22: a 426 says what to.
     let upgrades = answering.switch || response.status == 426;
+    let mut has_upgrade = false;
     let mut has_date = response.status < 200;
     let mut run = Run::default();
     for field in response.fields.iter() {
@@ -146,8 +147,11 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
             }
             Field::Connection | Field::KeepAlive | Field::ProxyConnection | Field::Te => false,
             Field::Named | Field::LoadMetrics | Field::LoadMetricsBinary => false,
-            Field::Trailer => answering.trailers,
-            Field::Upgrade => upgrades,
+            Field::Trailer => answering.trailers && response.status >= 200,
+            Field::Upgrade => {
+                has_upgrade |= upgrades;
+                upgrades
+            }
             Field::ContentLength if has_framing => {
                 run.frame(out, &response.fields, field);
                 continue;
@@ -175,7 +179,7 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     if answering.reframing == Reframing::Chunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if upgrades {
+    if has_upgrade {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
     }
     if response.status >= 200 {
