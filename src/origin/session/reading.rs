@@ -12,6 +12,7 @@ use crate::net::Socket;
 use crate::origin::names::Denied;
 use crate::origin::site::{Asked, CONTENT_MAX, Effort, Job, Site};
 use crate::origin::tools::Tools;
+use crate::origin::work::Claim;
 
 /// What one receive takes at most while a head is awaited, in bytes.
 const HEAD_READ: usize = 16 << 10;
@@ -129,6 +130,7 @@ impl<S: Socket> Session<S> {
         tools: &mut Tools,
         site: &mut Site,
     ) {
+        debug_assert_eq!(self.claim, Claim::None, "the request before is not over");
         if asked.effort != Effort::Aside {
             self.claim = site.work.enter();
         }
