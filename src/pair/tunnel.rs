@@ -24,6 +24,7 @@ pub(super) fn pump<S: Socket>(
     let next = loop {
         // What the client sent behind its request belongs to the new protocol, before all that is read
         // of it now.
+        let halves = (up, down);
         let moved = match task.inbound {
             Some(_) => flush_block(&mut link.conn, &mut task.request, &mut tools.pool),
             None => relay(
@@ -51,7 +52,8 @@ pub(super) fn pump<S: Socket>(
             task.request = task.inbound.take();
             continue;
         }
-        task.has_moved |= moved > 0;
+        // A half that ended changes how long the other one is waited for.
+        task.has_moved |= moved > 0 || halves != (up, down);
         left = left.saturating_sub(moved);
         let is_one_shut = up == Half::Shut || down == Half::Shut;
         if (up, down) == (Half::Shut, Half::Shut)
