@@ -224,15 +224,14 @@ impl Run {
     /// Adds the field that frames the content: in one spelling only, whatever it came in, since a
     /// receiver that reads it otherwise would find another end.
     fn frame(&mut self, out: &mut Vec<u8>, fields: &Fields<'_>, field: FieldLine<'_>) {
-        let is_plain = |names: [&[u8]; 2]| names.contains(&field.name);
         if field.kind == Field::TransferEncoding {
-            if is_plain([b"Transfer-Encoding", b"transfer-encoding"]) && field.value == b"chunked" {
+            if field.name == b"Transfer-Encoding" && field.value == b"chunked" {
                 return self.add(out, fields, field);
             }
             self.end(out, fields);
             return line(out, b"Transfer-Encoding", b"chunked");
         }
-        if is_plain([b"Content-Length", b"content-length"])
+        if field.name == b"Content-Length"
             && (field.value == b"0" || !field.value.starts_with(b"0"))
         {
             return self.add(out, fields, field);

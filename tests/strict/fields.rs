@@ -162,13 +162,7 @@ pub fn answered_fields(response: &Response, framing: Framing) -> Vec<Field> {
     expected.retain(|field| {
         let key = field.key();
         let is_unchunked = key == "transfer-encoding" && framing != Framing::Chunked;
-        // Tolerated: what only means something in requests stays though Connection names it.
-        let is_named = named.contains(&key)
-            && !is_among(
-                OURS,
-                &key.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"),
-            );
-        let is_dropped = is_named
+        let is_dropped = named.contains(&key)
             || is_unchunked && framing != Framing::None
             || has_no_framing && (key == "content-length" || key == "transfer-encoding");
         !is_dropped

@@ -183,8 +183,6 @@ fn path_and_query(bytes: &[u8]) -> Result<(), Stop> {
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2.2); an empty one is one.
-///
-/// Tolerated: a percent sign that begins no pair of digits.
 pub fn host(bytes: &[u8]) -> Result<(), Stop> {
     let bad = Err(Stop::Bad("a host that is none"));
     let (name, port) = match bytes {
@@ -206,16 +204,17 @@ pub fn host(bytes: &[u8]) -> Result<(), Stop> {
         ),
     };
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
-    if name.is_empty() || !name.iter().all(is_name) {
+    let is_escape = |at: usize| {
+        let digits = name.get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let escapes = (0..name.len()).filter(|at| name[*at] == b'%');
+    if name.is_empty() || !name.iter().all(is_name) || !escapes.into_iter().all(is_escape) {
         return bad;
     }
     match port {
         [] => {}
-        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
-            if digits.len() > 5 {
-                return Err(Stop::Either("a port of more than five digits"));
-            }
-        }
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {}
         _ => return bad,
     }
     if name.contains(&b',') {

@@ -286,13 +286,13 @@ fn a_response_keeps_its_fields_but_those_of_the_connection() {
 fn what_frames_content_has_one_spelling() {
     for (field, spelt) in [
         ("Content-Length: 5", "Content-Length: 5"),
-        ("content-length: 5", "content-length: 5"),
+        ("content-length: 5", "Content-Length: 5"),
         ("CONTENT-length: 5", "Content-Length: 5"),
         ("Content-Length: 0005", "Content-Length: 5"),
         ("Content-Length:5", "Content-Length: 5"),
         ("Content-Length: 000", "Content-Length: 0"),
         ("Content-Length: 0", "Content-Length: 0"),
-        ("transfer-encoding: chunked", "transfer-encoding: chunked"),
+        ("transfer-encoding: chunked", "Transfer-Encoding: chunked"),
         ("tRANSFER-eNCODING: chunked", "Transfer-Encoding: chunked"),
         ("Transfer-Encoding: Chunked", "Transfer-Encoding: chunked"),
     ] {
