@@ -15,6 +15,7 @@ use crate::http::head::{self, Method, Refusal};
 use crate::http::rewrite::{self, Forwarding};
 use crate::mutant::{self, Mutant};
 use crate::net::{Socket, Time};
+use crate::report::Said;
 
 /// What one receive takes at most while a head is awaited, in bytes.
 const HEAD_READ: usize = 16 << 10;
@@ -91,6 +92,12 @@ pub struct Task {
     pub stale_at: Option<usize>,
     /// How many servers took it and broke off before they answered.
     pub breaks: u8,
+    /// Whether another server could still be asked if this one answers badly.
+    pub may_turn: bool,
+    /// Whether one did answer badly.
+    pub has_turned: bool,
+    /// Which one, until it has been asked again because all others failed.
+    pub turned_from: Option<u16>,
     /// When the server was last given it.
     pub dispatched: Time,
     /// The status that the client got, 0 before that.
@@ -136,6 +143,8 @@ pub enum Fault {
     Response(Refusal),
     /// The link ended in good order (none) or broke.
     Link(Option<std::io::ErrorKind>),
+    /// The server answered with this status, and another one may do better.
+    Unwanted(u16),
     /// The client has left.
     ClientGone,
     /// A block was too small for what had to be held: a mistake of ours, which costs the connection
@@ -164,6 +173,29 @@ pub struct Tools {
     pub is_draining: bool,
     /// The Host of requests without one.
     pub host_default: String,
+    /// Statuses for which a request goes to another server, if it may.
+    pub retry_statuses: Vec<u16>,
+    /// What the last response told beside itself.
+    pub told: Told,
+}
+
+/// What a response tells of its server.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Told {
+    /// What the server says of its load.
+    pub said: Option<Said>,
+    /// Whether it says when to come again.
+    pub retry_after: bool,
+}
+
+impl Told {
+    /// Takes in what the head of a response tells.
+    pub fn hear(&mut self, response: &head::Response<'_>) {
+        *self = Told {
+            said: response.metrics.and_then(Said::orca),
+            retry_after: response.retry_after,
+        };
+    }
 }
 
 impl Task {
@@ -188,6 +220,9 @@ impl Task {
             tried: Vec::new(),
             stale_at: None,
             breaks: 0,
+            may_turn: false,
+            has_turned: false,
+            turned_from: None,
             dispatched: now,
             status: 0,
             content_bytes: 0,

@@ -149,6 +149,8 @@ pub struct Config {
     pub rate_min: u32,
     /// Budgets of a turn.
     pub budgets: Budgets,
+    /// Statuses of 400 and above for which a request that may be repeated goes to another server.
+    pub retry_statuses: Vec<u16>,
     /// The status when every server has failed: 500 or 503.
     pub down_status: u16,
     /// Keep `X-Forwarded-*` and `Forwarded` that came from the client, and append to them.
@@ -223,6 +225,7 @@ impl Config {
             timeouts: Timeouts::default(),
             rate_min: 240,
             budgets: Budgets::default(),
+            retry_statuses: Vec::new(),
             down_status: 500,
             trust_forwarded: false,
             forwarded: false,

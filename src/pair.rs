@@ -9,7 +9,7 @@ mod tunnel;
 use std::io;
 
 use crate::buffer::{Block, Pool, SIZE_MAX};
-use crate::client::{Client, Fault, Next, Task, Tools};
+use crate::client::{Client, Fault, Next, Task, Told, Tools};
 use crate::conn::{Conn, Filled, Flushed};
 use crate::exchange::{Heard, Loss, RequestState, ResponseState, Waiting};
 use crate::http::body::{self, Meter, Reframing};
@@ -292,8 +292,16 @@ fn answer_head<S: Socket>(
         pool,
         date,
         is_draining,
+        retry_statuses,
+        told,
         ..
     } = tools;
+    let mut hearing = Hearing {
+        date,
+        is_draining: *is_draining,
+        retry_statuses,
+        told,
+    };
     let end = HEADROOM + count;
     head.clear();
     if let Some(mut block) = task.heard.take() {
@@ -306,7 +314,7 @@ fn answer_head<S: Socket>(
         }
         let Some(joined) = joined else { return Ok(0) };
         block = joined;
-        let judged = judge_response(block.filled_mut(), searched, task, head, date, *is_draining);
+        let judged = judge_response(block.filled_mut(), searched, task, head, &mut hearing);
         if let Ok(judged) = &judged {
             let filled = block.filled();
             let content = filled
@@ -336,15 +344,14 @@ fn answer_head<S: Socket>(
                 send(&mut client.conn, head, &mut task.answer, pool)?;
                 Ok(count)
             }
-            Err(refusal) => {
+            Err(fault) => {
                 pool.give(block);
-                Err(Fault::Response(refusal))
+                Err(fault)
             }
         };
     }
     let bytes = scratch.get_mut(HEADROOM..end).unwrap_or_default();
-    let judged =
-        judge_response(bytes, 0, task, head, date, *is_draining).map_err(Fault::Response)?;
+    let judged = judge_response(bytes, 0, task, head, &mut hearing)?;
     if !judged.is_whole {
         let rest = bytes.get(judged.content..).unwrap_or_default();
         if !rest.is_empty() && !pool.append(&mut task.heard, rest) {
@@ -404,6 +411,14 @@ struct Judged {
     is_whole: bool,
 }
 
+/// What a response is judged by, and what it tells beside itself.
+struct Hearing<'t> {
+    date: &'t str,
+    is_draining: bool,
+    retry_statuses: &'t [u16],
+    told: &'t mut Told,
+}
+
 /// Judges the heads that `bytes` begin with and writes them to `out` as they go on, then meters the
 /// content behind the final one.
 fn judge_response(
@@ -411,15 +426,14 @@ fn judge_response(
     searched: usize,
     task: &mut Task,
     out: &mut Vec<u8>,
-    date: &str,
-    is_draining: bool,
-) -> Result<Judged, Refusal> {
+    hearing: &mut Hearing<'_>,
+) -> Result<Judged, Fault> {
     let mut at = 0;
     let mut searched = searched;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some(end) = head::find_end(rest, searched) else {
-            head::response_begun(rest, searched)?;
+            head::response_begun(rest, searched).map_err(Fault::Response)?;
             return Ok(Judged {
                 content: at,
                 kept: 0,
@@ -433,9 +447,22 @@ fn judge_response(
             rest.get(..end).unwrap_or_default(),
             exchange.method,
             &mut slots,
-        )?;
-        let heard = exchange.hear(&response, is_sent_whole)?;
-        if is_draining && heard == Heard::Final {
+        )
+        .map_err(Fault::Response)?;
+        let is_unwanted = response.status >= 400
+            && hearing.retry_statuses.contains(&response.status)
+            && task.may_turn
+            && exchange.may_go_again();
+        if response.metrics.is_some() || response.retry_after {
+            hearing.told.hear(&response);
+        }
+        if is_unwanted {
+            return Err(Fault::Unwanted(response.status));
+        }
+        let heard = exchange
+            .hear(&response, is_sent_whole)
+            .map_err(Fault::Response)?;
+        if hearing.is_draining && heard == Heard::Final {
             exchange.forbid_next();
         }
         // RFC 9110 §15.2: an HTTP/1.0 client knows no interim responses.
@@ -444,7 +471,7 @@ fn judge_response(
                 version: exchange.version,
                 close: !exchange.keeps_client(),
                 reframing: exchange.reframing(),
-                date: Some(date),
+                date: Some(hearing.date),
                 switch: heard == Heard::Switch,
                 trailers: exchange.passes_trailers(),
             };
@@ -462,7 +489,8 @@ fn judge_response(
     let kept = meter_response(content, task).inspect_err(|_| {
         // The head has not gone on, so that the client can be told.
         task.exchange.unhear();
-    })?;
+    });
+    let kept = kept.map_err(Fault::Response)?;
     Ok(Judged {
         content: at,
         kept,

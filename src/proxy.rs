@@ -17,7 +17,7 @@ use slab::Slab;
 
 use crate::access::Access;
 use crate::buffer::Pool;
-use crate::client::{Client, ClientState, Task, Tools};
+use crate::client::{Client, ClientState, Task, Told, Tools};
 use crate::config::{Address, CheckMode, Config};
 use crate::conn::Conn;
 use crate::deadline::{Deadlines, Rang};
@@ -136,6 +136,8 @@ impl<N: Net> Proxy<N> {
             date: httpdate::fmt_http_date(net.date()),
             is_draining: false,
             host_default: host_default(&config.listen),
+            retry_statuses: config.retry_statuses.clone(),
+            told: Told::default(),
         };
         Proxy {
             guess: Guess::new(config.policy, &config.servers, seed),

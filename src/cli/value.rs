@@ -46,6 +46,17 @@ pub(super) fn time_or_zero(text: &str) -> Result<Duration, Expected> {
         .ok_or_else(|| format!("0 or {A_TIME}"))
 }
 
+/// Statuses of 400 to 599 between commas; nothing: none.
+pub(super) fn statuses(text: &str) -> Result<Vec<u16>, Expected> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    text.split(',')
+        .map(|status| whole(status.trim(), 400, 599))
+        .collect::<Result<_, _>>()
+        .map_err(|_| "statuses from 400 to 599 between commas, like 502,503".to_owned())
+}
+
 /// The words for yes and no.
 pub(super) fn truth(text: &str) -> Result<bool, Expected> {
     let is = |words: [&str; 3]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
@@ -222,6 +233,16 @@ mod tests {
         assert_eq!(time_or_zero("0").unwrap(), Duration::ZERO);
         assert_eq!(time_or_zero("20ms").unwrap(), Duration::from_millis(20));
         assert!(time_or_zero("8761h").is_err());
+    }
+
+    #[test]
+    fn statuses_are_a_list() {
+        assert_eq!(statuses(""), Ok(Vec::new()));
+        assert_eq!(statuses("503"), Ok(vec![503]));
+        assert_eq!(statuses("500, 502"), Ok(vec![500, 502]));
+        for bad in ["399", "600", "5xx", "500,", ",", "500 502"] {
+            assert!(statuses(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum Field {
     Connection,
     ContentLength,
     HttpSettings,
+    /// Handed on as a variable it would be HTTP_PROXY, by which programs choose their own proxy.
+    Proxy,
     MaxForwards,
     RetryAfter,
     /// What a server says of its load (ORCA), in text; it is meant for us.
@@ -48,8 +50,7 @@ impl Field {
         let candidates: &[(&[u8], Field)] = match name.len() {
             2 => &[(b"te", Field::Te)],
             3 => &[(b"via", Field::Via)],
-            // Handed on as a variable it would be HTTP_PROXY, by which programs choose their own proxy.
-            5 => &[(b"proxy", Field::Lookalike)],
+            5 => &[(b"proxy", Field::Proxy)],
             4 => &[(b"host", Field::Host), (b"date", Field::Date)],
             6 => &[(b"expect", Field::Expect), (b"cookie", Field::Kept)],
             7 => &[(b"upgrade", Field::Upgrade), (b"trailer", Field::Trailer)],
@@ -152,7 +153,7 @@ pub fn in_trailers(name: &[u8]) -> InTrailers {
     match Field::of(name) {
         Field::Other | Field::Via if is_any(&CREDENTIALS) => InTrailers::Refused,
         Field::Other | Field::Via if is_any(&CONTROLS) => InTrailers::Dropped,
-        Field::Other | Field::Via => InTrailers::Kept,
+        Field::Other | Field::Via | Field::Proxy => InTrailers::Kept,
         Field::Date
         | Field::MaxForwards
         | Field::RetryAfter

@@ -83,7 +83,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
             | Field::KeepAlive
             | Field::ProxyConnection
             | Field::HttpSettings => false,
-            Field::Named | Field::Lookalike | Field::Trailer => false,
+            Field::Named | Field::Lookalike | Field::Proxy | Field::Trailer => false,
             Field::Upgrade => request.upgrade,
             // Written anew below, one less.
             Field::MaxForwards => request.hops.is_none(),

@@ -103,13 +103,20 @@ impl<N: Net> Proxy<N> {
             let server = match self.guess.pick(self.tools.now, &task.tried) {
                 Pick::Server(server) => server,
                 Pick::Full => return self.enqueue(key, true),
+                // A bad answer is better than none: who gave it gives it again.
+                Pick::Nobody if let Some(server) = task.turned_from.take() => {
+                    task.tried.retain(|tried| *tried != server);
+                    continue;
+                }
                 Pick::Nobody => return self.nobody(slot, key),
             };
             match self.link_to(server, slot, key) {
                 Ok(link) => {
+                    let may_turn = self.may_turn(key, server);
                     let Some(task) = self.tasks.get_mut(key) else {
                         return;
                     };
+                    task.may_turn = may_turn;
                     task.start(link, &mut self.tools);
                     self.guess.dispatched(self.tools.now, server);
                     self.rounds.dispatched();
@@ -127,6 +134,21 @@ impl<N: Net> Proxy<N> {
                 }
             }
         }
+    }
+
+    /// Whether a request that goes to `server` now could go to another one if that answers badly.
+    /// Once is enough: what two servers answer alike is the answer.
+    fn may_turn(&mut self, key: usize, server: usize) -> bool {
+        let Some(task) = self.tasks.get_mut(key) else {
+            return false;
+        };
+        if self.config.retry_statuses.is_empty() || task.has_turned {
+            return false;
+        }
+        task.tried.push(server as u16);
+        let other = self.guess.pick(self.tools.now, &task.tried);
+        task.tried.pop();
+        matches!(other, Pick::Server(_))
     }
 
     /// No server is left for a request.

@@ -246,6 +246,19 @@ impl<N: Net> Proxy<N> {
                     self.close_client(slot);
                 }
             }
+            Fault::Unwanted(status) => {
+                if let Some(link) = task.link.and_then(|link| self.links.get(link)) {
+                    let server = link.server;
+                    debug!("server {server} answered {status}: asking another one");
+                    if let Some(task) = self.tasks.get_mut(key) {
+                        task.tried.push(server as u16);
+                        task.has_turned = true;
+                        task.turned_from = Some(server as u16);
+                    }
+                }
+                self.drop_link(key, Outcome::Failed);
+                self.place(slot);
+            }
             Fault::Response(refusal) => {
                 let rule = refusal.rule();
                 if let Some(link) = task.link.and_then(|link| self.links.get(link))

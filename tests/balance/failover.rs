@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::peer::{Peer, hangs, reads_and_closes, tells_target};
+use crate::peer::{Peer, Talk, hangs, reads_and_closes, reply, tells_target};
 use crate::program::Balancer;
 use crate::watch::Watch;
 use crate::wire::request;
@@ -80,6 +80,53 @@ fn a_get_that_kills_one_server_after_the_other_is_given_up_after_three() {
     assert_eq!(balancer.get("/").status, 502);
     let met: Vec<usize> = peers.iter().map(|peer| peer.targets().len()).collect();
     assert_eq!((met.iter().sum::<usize>(), met.iter().max()), (3, Some(&1)));
+}
+
+#[test]
+fn a_bad_answer_is_asked_for_elsewhere_once_if_the_operator_wants_it() {
+    let bad = |talk: &mut Talk<'_>| {
+        talk.content()?;
+        talk.wire.send(reply(503, &[], "bad"))?;
+        Ok(true)
+    };
+    let peers = [
+        Peer::start(bad),
+        Peer::start(bad),
+        Peer::start(tells_target),
+    ];
+    let options = [&IN_TURN[..], &["--retry-status", "500,503"]].concat();
+    let balancer = Balancer::before(&peers.each_ref()[1..], &options);
+    for peer in &peers[1..] {
+        balancer.await_valid(0, peer);
+    }
+    for _ in 0..4 {
+        assert_eq!(balancer.get("/").text(), "/");
+        // What may have been done is not done again.
+        let posts = [(); 2].map(|()| balancer.client().post("/", b"pay").status);
+        assert!(posts.contains(&503), "{posts:?}");
+    }
+    // What two servers answer alike is the answer, and its content is theirs.
+    let balancer = Balancer::before(&peers.each_ref()[..2], &options);
+    for peer in &peers[..2] {
+        balancer.await_valid(0, peer);
+    }
+    let before = peers[0].targets().len() + peers[1].targets().len();
+    let response = balancer.get("/");
+    assert_eq!((response.status, response.text()), (503, "bad"));
+    assert_eq!(
+        peers[0].targets().len() + peers[1].targets().len(),
+        before + 2
+    );
+    // A single server is not asked twice, and without the option nobody is.
+    let balancer = Balancer::before(&peers.each_ref()[..1], &options);
+    assert_eq!(balancer.get("/").text(), "bad");
+    let balancer = Balancer::before(&peers.each_ref()[..2], &IN_TURN);
+    let before = peers[0].targets().len() + peers[1].targets().len();
+    assert_eq!(balancer.get("/").text(), "bad");
+    assert_eq!(
+        peers[0].targets().len() + peers[1].targets().len(),
+        before + 1
+    );
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub struct Scenario {
     pub policy: Policy,
     pub timeouts: Timeouts,
     pub rate_min: u32,
+    pub retry_statuses: Vec<u16>,
     pub check: CheckConfig,
     pub down_status: u16,
     /// Of ten clients, how many may do wrong.
@@ -155,6 +156,7 @@ impl Scenario {
             ]),
             timeouts,
             rate_min: rng.pick(&[0, 1, 240]),
+            retry_statuses: rng.pick(&[[].as_slice(), &[404, 500]]).to_vec(),
             check,
             down_status: rng.pick(&[500, 503]),
             naughty: if has_client_faults {
@@ -216,6 +218,7 @@ impl Scenario {
             check: self.check.clone(),
             timeouts: self.timeouts.clone(),
             rate_min: self.rate_min,
+            retry_statuses: self.retry_statuses.clone(),
             down_status: self.down_status,
             budgets: self.budgets.clone(),
             ..Config::new(tcp_address(1000), servers)

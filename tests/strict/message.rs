@@ -172,10 +172,11 @@ fn judge_host(request: &Request) -> Result<(), Stop> {
     }
 }
 
-/// RFC 9110 §10.1.1: there is one expectation. Any other may be refused or not be understood.
+/// RFC 9110 §10.1.1: there is one expectation. Any other may be refused or not be understood; an empty
+/// list has none.
 fn judge_expect(request: &Request) -> Result<(), Stop> {
     let mut all = values(&request.fields, "expect").into_iter();
-    if all.all(|one| one.eq_ignore_ascii_case(b"100-continue")) {
+    if all.all(|one| one.is_empty() || one.eq_ignore_ascii_case(b"100-continue")) {
         Ok(())
     } else {
         Err(Stop::Bad("an expectation that nobody knows"))
