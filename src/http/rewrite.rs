@@ -87,7 +87,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
             Field::Upgrade => request.upgrade,
             // Written anew below, one less.
             Field::MaxForwards => request.hops.is_none(),
-            Field::Expect => std::mem::take(&mut expects),
+            Field::Expect => !field.value.is_empty() && std::mem::take(&mut expects),
             Field::Forwarded
             | Field::XForwardedFor
             | Field::XForwardedHost

@@ -83,10 +83,14 @@ pub fn forwarded_fields(request: &Request, forwarding: &Forwarding<'_>) -> Vec<F
         let is_dropped = named.contains(&key)
             || is_lookalike
             || key == "http2-settings"
+            || key == "proxy"
             || FORWARDING.contains(&key.as_str())
             || (key == "host" && host.is_some())
             || (key == "expect"
-                && (!has_content || request.minor == 0 || has(&expected, "expect")));
+                && (!has_content
+                    || request.minor == 0
+                    || received.value.is_empty()
+                    || has(&expected, "expect")));
         if !is_dropped {
             expected.push(received);
         }

@@ -337,12 +337,14 @@ fn an_expectation_without_content_stays_behind() {
     let lines = [
         "POST / HTTP/1.1",
         "Host: a",
+        "Expect:",
         "Expect: 100-continue",
         "Content-Length: 1",
-        "Expect:",
+        "Expect: 100-continue",
     ];
     let text = sent(&lines, &PLAIN);
     assert_eq!(text.matches("Expect").count(), 1);
+    assert!(text.contains("Expect: 100-continue\r\n"));
 }
 
 #[test]
