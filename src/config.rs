@@ -73,7 +73,7 @@ pub struct CheckConfig {
 /// How a server is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// Least reported load, corrected by what was dispatched since the report.
+    /// The least expected time to the answer, learned from all traffic; between equals least load.
     BestGuess,
     /// The original rule to the letter: all to the last optimum until the next report.
     LeastLoad,
@@ -81,8 +81,24 @@ pub enum Policy {
     RoundRobin,
     /// Fewest exchanges in flight.
     LeastConn,
-    /// Any, with equal chance.
+    /// Any, with chances as their weights.
     Random,
+    /// Of two by chance the one with fewer exchanges in flight.
+    PowerOfTwo,
+}
+
+impl fmt::Display for Policy {
+    /// As the command line calls it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Policy::BestGuess => "best-guess",
+            Policy::LeastLoad => "least-load",
+            Policy::RoundRobin => "round-robin",
+            Policy::LeastConn => "least-conn",
+            Policy::Random => "random",
+            Policy::PowerOfTwo => "p2c",
+        })
+    }
 }
 
 /// How long each phase may take.

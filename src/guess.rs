@@ -1,45 +1,72 @@
 //! The guess: which server gets the next request.
 //!
 //! Pure: no clock, no sockets; it is told what was dispatched, answered, failed and reported, and
-//! picks. Everything that a policy may know comes in here, and nothing but a pick goes out.
-//! A pick looks at every server once and allocates nothing.
+//! picks. Everything that a policy may know comes in here, and nothing but a pick goes out. Nothing is
+//! allocated once it stands.
+//!
+//! # How it guesses
+//!
+//! We learn from all traffic how long an answer takes at each number of requests in flight
+//! (`curve`), and how much slower each server is (`slowness`). Differences count only beyond the noise
+//! (`noise`). A server that goes silent is expected to take as long as it has been silent (`silence`).
+//! A failure weighs as much as a hundred answers, and near-certain faults are benched, but never in an
+//! outage that all share (`evidence`). A server that turns work away while as busy as the rest is
+//! full, not broken, so it gets a cap (`cap`). Where servers look equal, the original rule decides
+//! (`report`): least reported load, then fewest errors, then the longest unused; but where others send
+//! to them too (`others`), chance decides, so that balancers do not herd.
+//!
+//! | room | what it knows |
+//! |---|---|
+//! | `best` | the score, its parts, the pick |
+//! | `curve`, `price` | the time at so many in flight; what being busy costs those behind |
+//! | `slowness`, `silence`, `evidence`, `cap`, `others` | one server's speed, hang, faults, room, foreign work |
+//! | `report`, `server` | what servers say of themselves; what every policy knows of one |
+//! | `tree`, `noise` | the least of many at hand; means and what they hide |
+//! | `plain` | the policies that keep no score |
+//! | `reasons` | a guess explained |
+//!
+//! # The life of a request here
+//!
+//! [`Guess::pick`], then [`Guess::explain`] for who wants to know why, [`Guess::dispatched`] which
+//! gives a [`Ticket`], [`Guess::answered`] at the response's head, [`Guess::finished`] at its end or at
+//! any other. Between them, at any time: [`Guess::asked`], [`Guess::reported`], [`Guess::told`],
+//! [`Guess::stand`].
 
-use std::time::Duration;
+mod best;
+mod cap;
+mod curve;
+mod evidence;
+mod noise;
+mod others;
+mod plain;
+mod price;
+mod reasons;
+mod report;
+mod server;
+mod silence;
+mod slowness;
+mod tree;
 
 use crate::config::{Policy, ServerConfig};
 use crate::health::{Report, Standing};
 use crate::net::Time;
+use best::Best;
+use server::Server;
+
+pub use reasons::{Fitness, Reason, Reasons, Rule};
 
 /// The choice of a server among all.
 #[derive(Debug)]
 pub struct Guess {
     policy: Policy,
     servers: Vec<Server>,
+    best: Best,
     /// Requests dispatched so far.
     turn: u64,
     /// How far round-robin has got: the account of the server that was chosen last.
     round: f64,
-    /// The state of the generator behind `Policy::Random`.
+    /// The state of the generator behind the plain policies of chance.
     seed: u64,
-}
-
-/// What is known of one server.
-#[derive(Debug)]
-struct Server {
-    standing: Standing,
-    weight: f64,
-    max: u32,
-    in_flight: u32,
-    report: Report,
-    /// Added to the reported load: what the others were ahead when it came back.
-    level: f64,
-    /// Dispatched since the last report was asked for, and since the one before.
-    since: u64,
-    since_asked: u64,
-    /// The number of the pick that chose it last.
-    picked: u64,
-    /// Round-robin's account: each request adds what it costs, less for a higher weight.
-    spent: f64,
 }
 
 /// The outcome of a pick.
@@ -53,210 +80,231 @@ pub enum Pick {
     Nobody,
 }
 
+/// What is remembered of a request while it is at its server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ticket {
+    sent: Time,
+    server: u32,
+    /// How busy the server was when it was sent.
+    busy: f32,
+    is_answered: bool,
+}
+
+/// How a server failed a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection came about.
+    Refused,
+    /// The connection broke.
+    Reset,
+    /// Nothing came in time.
+    TimedOut,
+    /// What came is no valid response.
+    Broken,
+}
+
 /// What an exchange came to, seen from its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It answered with this status, its first byte after this time.
-    Answered(u16, Duration),
-    /// It refused, broke off, or was too late.
-    Failed,
-    /// The client left: it tells nothing of the server.
+    /// The response, of which `answered` told, is over.
+    Served,
+    /// The server failed it.
+    Failed(Failure),
+    /// The client left, or the request never got there: it tells nothing of the server.
     Abandoned,
+}
+
+/// What a server says of itself besides the two numbers of its report: in further lines of it, in
+/// the fields of a response, or as an agent. None: it does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Told {
+    /// Requests that are in flight there now: ours and others', checks left out; with a response, the
+    /// one that it answers among them.
+    pub in_flight: Option<f64>,
+    /// What share of its configured weight it can bear, above 0.
+    pub weight: Option<f64>,
+    /// At most so many exchanges at once, at least 1.
+    pub max: Option<u32>,
+    /// Whether it wants no new requests: then it is chosen like one that refuses.
+    pub is_draining: Option<bool>,
 }
 
 impl Guess {
     /// A guess among `servers` (at least one); `seed` decides what chance decides.
     pub fn new(policy: Policy, servers: &[ServerConfig], seed: u64) -> Guess {
-        let servers = servers
-            .iter()
-            .map(|config| Server {
-                standing: Standing::Unknown,
-                weight: config.weight,
-                max: config.max.unwrap_or(u32::MAX),
-                in_flight: 0,
-                report: Report::default(),
-                level: 0.0,
-                since: 0,
-                since_asked: 0,
-                picked: 0,
-                spent: 0.0,
-            })
-            .collect();
-        Guess {
+        let weights: f64 = servers.iter().map(|server| server.weight).sum();
+        let mean = weights / servers.len() as f64;
+        let mut guess = Guess {
             policy,
-            servers,
+            servers: servers
+                .iter()
+                .map(|config| Server::new(config, mean))
+                .collect(),
+            best: Best::new(servers.len(), seed | 1),
             turn: 0,
             round: 0.0,
             seed: seed | 1,
+        };
+        for server in 0..servers.len() {
+            guess.refresh(Time(0), server);
+        }
+        guess
+    }
+
+    /// Chooses a server for one request that `tried` have failed already. Works in log2 of the number
+    /// of servers with the best guess; plain policies, and requests that failed before, look at all.
+    pub fn pick(&mut self, now: Time, tried: &[u16]) -> Pick {
+        if self.policy != Policy::BestGuess {
+            return self.pick_plain(tried);
+        }
+        let found = if tried.is_empty() {
+            Some(self.best.pick(now, &self.servers, self.turn))
+        } else {
+            self.best.pick_besides(now, &self.servers, self.turn, tried)
+        };
+        match found {
+            None | Some((_, best::NEVER)) => Pick::Nobody,
+            Some((_, class)) if class % 4 == best::FULL => Pick::Full,
+            Some((server, _)) => Pick::Server(server),
         }
     }
 
-    /// Chooses a server for one request that `tried` have failed already. `_now` is for policies
-    /// that look at the clock.
-    pub fn pick(&mut self, _now: Time, tried: &[u16]) -> Pick {
-        let may = |(index, server): &(usize, &Server)| {
-            server.standing != Standing::Invalid && !tried.contains(&(*index as u16))
+    /// A request goes to server `index`. The ticket comes back with `answered` and `finished`.
+    pub fn dispatched(&mut self, now: Time, index: usize) -> Ticket {
+        let mut ticket = Ticket {
+            sent: now,
+            server: index as u32,
+            busy: 0.0,
+            is_answered: false,
         };
-        let Some(best_standing) = self
-            .servers
-            .iter()
-            .enumerate()
-            .filter(may)
-            .map(|(_, server)| server.standing)
-            .min()
-        else {
-            return Pick::Nobody;
+        let Some(server) = self.servers.get_mut(index) else {
+            return ticket;
         };
-        let open = |entry: &(usize, &Server)| may(entry) && entry.1.standing == best_standing;
-        let free = |entry: &(usize, &Server)| open(entry) && entry.1.in_flight < entry.1.max;
-        let candidates = self.servers.iter().enumerate().filter(free);
-        let chosen = match self.policy {
-            Policy::BestGuess => least(candidates, |server| {
-                (
-                    server.estimate(),
-                    server.report.errors as f64,
-                    server.picked as f64,
-                )
-            }),
-            // To the letter: what was dispatched since the report is not looked at.
-            Policy::LeastLoad => least(candidates, |server| {
-                (
-                    server.report.load as f64 / server.weight,
-                    server.report.errors as f64,
-                    0.0,
-                )
-            }),
-            Policy::LeastConn => least(candidates, |server| {
-                (
-                    f64::from(server.in_flight) / server.weight,
-                    server.picked as f64,
-                    0.0,
-                )
-            }),
-            Policy::RoundRobin => least(candidates, |server| {
-                (server.spent, server.picked as f64, 0.0)
-            }),
-            Policy::Random => {
-                let total: f64 = candidates.clone().map(|(_, server)| server.weight).sum();
-                let mut left = random(&mut self.seed) * total;
-                let mut last = None;
-                for (index, server) in candidates {
-                    last = Some(index);
-                    left -= server.weight;
-                    if left < 0.0 {
-                        break;
-                    }
-                }
-                last
-            }
-        };
-        chosen.map_or(Pick::Full, Pick::Server)
-    }
-
-    /// A request goes to `server`.
-    pub fn dispatched(&mut self, _now: Time, server: usize) {
+        if self.policy == Policy::BestGuess {
+            ticket.busy = self.best.dispatched(now, index, server, self.turn) as f32;
+        }
         self.turn += 1;
-        if let Some(server) = self.servers.get_mut(server) {
-            server.in_flight += 1;
-            server.since += 1;
-            server.since_asked += 1;
-            server.picked = self.turn;
-            // Start-time fair queueing (Goyal 1996): who was away gets no share for that time.
-            self.round = server.spent.max(self.round);
-            server.spent = self.round + 1.0 / server.weight;
-        }
+        server.in_flight += 1;
+        server.counts.sent();
+        server.picked = self.turn;
+        // Start-time fair queueing (Goyal 1996): who was away gets no share for that time.
+        self.round = server.spent.max(self.round);
+        server.spent = self.round + 1.0 / server.weight;
+        self.refresh(now, index);
+        ticket
     }
 
-    /// A request that went to `server` is over.
-    pub fn finished(&mut self, _now: Time, server: usize, _outcome: Outcome) {
-        if let Some(server) = self.servers.get_mut(server) {
-            debug_assert!(server.in_flight > 0);
-            server.in_flight = server.in_flight.saturating_sub(1);
+    /// The head of the final response has come, with this status (RFC 9110 §15) and perhaps with
+    /// `Retry-After` (§10.2.3). Only the first call for a ticket counts; `finished` still follows.
+    pub fn answered(&mut self, now: Time, ticket: &mut Ticket, status: u16, retry_after: bool) {
+        let index = ticket.server as usize;
+        let Some(server) = self.servers.get_mut(index) else {
+            return;
+        };
+        if std::mem::replace(&mut ticket.is_answered, true) {
+            return;
         }
-    }
-
-    /// A report of `server` is asked for: what is dispatched from now on may not be in it.
-    pub fn asked(&mut self, server: usize) {
-        if let Some(server) = self.servers.get_mut(server) {
-            server.since_asked = 0;
-        }
-    }
-
-    /// `server` has reported.
-    pub fn reported(&mut self, server: usize, report: Report) {
-        let others = self.estimate_of_others(server, Standing::Valid);
-        if let Some(server) = self.servers.get_mut(server) {
-            let before = server.estimate();
-            let restarted = report.load < server.report.load;
-            server.report = report;
-            server.since = server.since_asked;
-            if restarted {
-                server.level = 0.0;
-                server.rise_to(others.unwrap_or(before));
+        let besides = server.in_flight.saturating_sub(1);
+        match status {
+            429 | 503 if retry_after => self.best.is_full(index, besides),
+            500 | 502 | 503 | 504 => {
+                server.counts.failed();
+                self.best
+                    .failed(now, ticket, Failure::Broken, besides, self.turn);
             }
+            _ => self.best.served(now, ticket, self.turn),
         }
     }
 
-    /// The standing of `server` is now this.
-    pub fn stand(&mut self, server: usize, standing: Standing) {
-        let others = self.estimate_of_others(server, standing);
-        if let Some(server) = self.servers.get_mut(server) {
-            let was_away = matches!(server.standing, Standing::Refusing | Standing::Invalid);
-            server.standing = standing;
-            if was_away
-                && matches!(standing, Standing::Valid | Standing::Unknown)
-                && let Some(others) = others
-            {
-                server.rise_to(others);
-            }
+    /// A request that went to a server is over.
+    pub fn finished(&mut self, now: Time, ticket: &Ticket, outcome: Outcome) {
+        let index = ticket.server as usize;
+        let Some(server) = self.servers.get_mut(index) else {
+            return;
+        };
+        debug_assert!(server.in_flight > 0);
+        server.in_flight = server.in_flight.saturating_sub(1);
+        if let Outcome::Failed(kind) = outcome {
+            server.counts.failed();
+            self.best
+                .failed(now, ticket, kind, server.in_flight, self.turn);
+        }
+        self.refresh(now, index);
+    }
+
+    /// A report of server `index` is asked for: what is dispatched from now on may not be in it.
+    pub fn asked(&mut self, index: usize) {
+        if let Some(server) = self.servers.get_mut(index) {
+            server.counts.asked();
         }
     }
 
-    /// Requests that are at `server` now.
-    pub fn in_flight(&self, server: usize) -> u32 {
-        self.servers
-            .get(server)
-            .map_or(0, |server| server.in_flight)
+    /// Server `index` has reported. Looks at all servers.
+    pub fn reported(&mut self, now: Time, index: usize, report: Report) {
+        let others = self.load_of_others(index, Standing::Valid);
+        let Some(server) = self.servers.get_mut(index) else {
+            return;
+        };
+        let before = server.load();
+        let delta = server.counts.reported(now, report);
+        if delta.has_restarted {
+            server.rise_to(others.unwrap_or(before));
+        }
+        self.best.reported(now, index, delta);
+        self.refresh(now, index);
     }
 
-    /// The least estimate among those but `server` that stand as well as `standing` or better.
-    fn estimate_of_others(&self, server: usize, standing: Standing) -> Option<f64> {
+    /// Server `index` says this of itself.
+    pub fn told(&mut self, now: Time, index: usize, told: &Told) {
+        let Some(server) = self.servers.get_mut(index) else {
+            return;
+        };
+        server.told(told);
+        if let Some(in_flight) = told.in_flight.filter(|count| count.is_finite()) {
+            self.best
+                .told_in_flight(now, index, in_flight, server.in_flight);
+        }
+        self.refresh(now, index);
+    }
+
+    /// The standing of server `index` is now this. Looks at all servers.
+    pub fn stand(&mut self, now: Time, index: usize, standing: Standing) {
+        let others = self.load_of_others(index, standing);
+        let Some(server) = self.servers.get_mut(index) else {
+            return;
+        };
+        let was_away = matches!(server.standing, Standing::Refusing | Standing::Invalid);
+        server.standing = standing;
+        if was_away
+            && matches!(standing, Standing::Valid | Standing::Unknown)
+            && let Some(others) = others
+        {
+            server.rise_to(others);
+        }
+        self.refresh(now, index);
+    }
+
+    /// Requests that are at server `index` now.
+    pub fn in_flight(&self, index: usize) -> u32 {
+        self.servers.get(index).map_or(0, |server| server.in_flight)
+    }
+
+    /// Something of the server has changed.
+    fn refresh(&mut self, now: Time, index: usize) {
+        if self.policy == Policy::BestGuess {
+            self.best.refresh(now, &self.servers, index, self.turn);
+        }
+    }
+
+    /// The least load per weight of those but `server` that stand as well as `standing` or better.
+    fn load_of_others(&self, server: usize, standing: Standing) -> Option<f64> {
         self.servers
             .iter()
             .enumerate()
             .filter(|(index, other)| *index != server && other.standing <= standing)
-            .map(|(_, other)| other.estimate())
+            .map(|(_, other)| other.load())
             .reduce(f64::min)
     }
-}
-
-impl Server {
-    /// The load that it has by now, as far as one can tell.
-    fn estimate(&self) -> f64 {
-        (self.report.load as f64 + self.level + self.since as f64) / self.weight
-    }
-
-    /// Sees to it that its estimate is not below `least`. A count that began anew, or stood still
-    /// while the server was away, would draw every request until it has caught up with the others:
-    /// it goes on beside them instead.
-    fn rise_to(&mut self, least: f64) {
-        self.level += ((least - self.estimate()) * self.weight).max(0.0);
-    }
-}
-
-/// The first of the `candidates` with the least key.
-fn least<'s>(
-    candidates: impl Iterator<Item = (usize, &'s Server)>,
-    key: impl Fn(&Server) -> (f64, f64, f64),
-) -> Option<usize> {
-    let mut best: Option<(usize, (f64, f64, f64))> = None;
-    for (index, server) in candidates {
-        let key = key(server);
-        if best.is_none_or(|(_, least)| key < least) {
-            best = Some((index, key));
-        }
-    }
-    best.map(|(index, _)| index)
 }
 
 /// The next of an even sequence of numbers in [0, 1): xorshift64* (Vigna 2016).
@@ -268,5 +316,7 @@ pub fn random(state: &mut u64) -> f64 {
     bits as f64 / (1_u64 << 53) as f64
 }
 
+#[cfg(test)]
+mod life;
 #[cfg(test)]
 mod tests;

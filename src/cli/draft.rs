@@ -64,6 +64,7 @@ pub(super) fn policy(draft: &mut Draft, text: &str) -> Result<(), Expected> {
         "round-robin" => Policy::RoundRobin,
         "least-conn" => Policy::LeastConn,
         "random" => Policy::Random,
+        "p2c" => Policy::PowerOfTwo,
         _ => return Err("a known policy".to_owned()),
     };
     Ok(())

@@ -153,6 +153,7 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
                 "round-robin",
                 "least-conn",
                 "random",
+                "p2c",
             ],
         ),
         env: "BESTGUESS_POLICY",

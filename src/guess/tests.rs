@@ -3,7 +3,7 @@ use crate::config::Address;
 
 const NOW: Time = Time(0);
 
-fn server(weight: f64, max: Option<u32>) -> ServerConfig {
+pub(super) fn server(weight: f64, max: Option<u32>) -> ServerConfig {
     let address = Address::Tcp("127.0.0.1:9001".parse().unwrap());
     ServerConfig {
         weight,
@@ -12,14 +12,19 @@ fn server(weight: f64, max: Option<u32>) -> ServerConfig {
     }
 }
 
+/// A guess among these, all valid.
+pub(super) fn valid(policy: Policy, servers: &[ServerConfig]) -> Guess {
+    let mut guess = Guess::new(policy, servers, 7);
+    for index in 0..servers.len() {
+        guess.stand(NOW, index, Standing::Valid);
+    }
+    guess
+}
+
 /// A guess among servers of these weights, all valid.
 fn weighted(policy: Policy, weights: &[f64]) -> Guess {
     let servers: Vec<ServerConfig> = weights.iter().map(|weight| server(*weight, None)).collect();
-    let mut guess = Guess::new(policy, &servers, 7);
-    for index in 0..servers.len() {
-        guess.stand(index, Standing::Valid);
-    }
-    guess
+    valid(policy, &servers)
 }
 
 fn equal(policy: Policy, count: usize) -> Guess {
@@ -28,7 +33,7 @@ fn equal(policy: Policy, count: usize) -> Guess {
 
 fn report(guess: &mut Guess, server: usize, errors: u64, load: u64) {
     guess.asked(server);
-    guess.reported(server, Report { errors, load });
+    guess.reported(NOW, server, Report { errors, load });
 }
 
 /// Sends one request on its way and brings it back.
@@ -36,9 +41,15 @@ fn send(guess: &mut Guess) -> usize {
     let Pick::Server(server) = guess.pick(NOW, &[]) else {
         panic!("nobody")
     };
-    guess.dispatched(NOW, server);
-    guess.finished(NOW, server, Outcome::Answered(200, Duration::ZERO));
+    let ticket = guess.dispatched(NOW, server);
+    serve(guess, NOW, ticket);
     server
+}
+
+/// Brings a request back.
+fn serve(guess: &mut Guess, now: Time, mut ticket: Ticket) {
+    guess.answered(now, &mut ticket, 200, false);
+    guess.finished(now, &ticket, Outcome::Served);
 }
 
 /// How many of `count` requests each server gets.
@@ -50,12 +61,13 @@ fn spread(guess: &mut Guess, count: usize) -> Vec<usize> {
     got
 }
 
-const POLICIES: [Policy; 5] = [
+const POLICIES: [Policy; 6] = [
     Policy::BestGuess,
     Policy::LeastLoad,
     Policy::RoundRobin,
     Policy::LeastConn,
     Policy::Random,
+    Policy::PowerOfTwo,
 ];
 
 #[test]
@@ -87,7 +99,7 @@ fn the_original_rule_also_holds_for_the_first_reports_of_unknown_servers() {
     let mut guess = Guess::new(Policy::BestGuess, &servers, 7);
     for (server, (errors, load)) in [(0, 10), (0, 5), (3, 5)].into_iter().enumerate() {
         report(&mut guess, server, errors, load);
-        guess.stand(server, Standing::Valid);
+        guess.stand(NOW, server, Standing::Valid);
     }
     assert_eq!(spread(&mut guess, 5), [0, 3, 2]);
 }
@@ -129,7 +141,7 @@ fn what_was_dispatched_after_the_question_still_counts_behind_the_answer() {
     guess.asked(1);
     assert_eq!(spread(&mut guess, 10), [5, 5]);
     // The first has counted one of the five so far, the second has not answered: one is not much.
-    guess.reported(0, Report { errors: 0, load: 1 });
+    guess.reported(NOW, 0, Report { errors: 0, load: 1 });
     assert_eq!(spread(&mut guess, 11), [5, 6]);
     report(&mut guess, 0, 0, 10);
     report(&mut guess, 1, 0, 20);
@@ -172,10 +184,10 @@ fn a_restart_of_the_only_valid_server_changes_nothing() {
     let mut guess = equal(Policy::BestGuess, 2);
     report(&mut guess, 0, 0, 1000);
     report(&mut guess, 1, 0, 1000);
-    guess.stand(1, Standing::Invalid);
+    guess.stand(NOW, 1, Standing::Invalid);
     report(&mut guess, 0, 0, 0);
     report(&mut guess, 1, 0, 1000);
-    guess.stand(1, Standing::Valid);
+    guess.stand(NOW, 1, Standing::Valid);
     let got = spread(&mut guess, 100);
     assert!((49..=51).contains(&got[0]), "{got:?}");
 }
@@ -186,14 +198,14 @@ fn a_server_that_returns_does_not_draw_everything() {
         for away in [Standing::Invalid, Standing::Refusing] {
             for reports in [false, true] {
                 let mut guess = equal(policy, 3);
-                guess.stand(2, away);
+                guess.stand(NOW, 2, away);
                 assert_eq!(spread(&mut guess, 1000), [500, 500, 0]);
                 if reports {
                     for (server, load) in [500, 500, 0].into_iter().enumerate() {
                         report(&mut guess, server, 0, load);
                     }
                 }
-                guess.stand(2, Standing::Valid);
+                guess.stand(NOW, 2, Standing::Valid);
                 let got = spread(&mut guess, 300);
                 assert!(
                     got.iter().all(|got| (99..=101).contains(got)),
@@ -208,9 +220,9 @@ fn a_server_that_returns_does_not_draw_everything() {
 fn where_nothing_is_checked_a_pardoned_server_does_not_draw_everything() {
     let servers = [server(1.0, None), server(1.0, None)];
     let mut guess = Guess::new(Policy::BestGuess, &servers, 7);
-    guess.stand(1, Standing::Invalid);
+    guess.stand(NOW, 1, Standing::Invalid);
     assert_eq!(spread(&mut guess, 100), [100, 0]);
-    guess.stand(1, Standing::Unknown);
+    guess.stand(NOW, 1, Standing::Unknown);
     assert_eq!(spread(&mut guess, 100), [50, 50]);
 }
 
@@ -246,11 +258,12 @@ fn a_server_at_its_most_gets_nothing_more() {
     for policy in POLICIES {
         let servers = [server(1.0, Some(1)), server(1.0, Some(2))];
         let mut guess = Guess::new(policy, &servers, 7);
+        let mut tickets = Vec::new();
         for _ in 0..3 {
             let Pick::Server(server) = guess.pick(NOW, &[]) else {
                 panic!("{policy:?}")
             };
-            guess.dispatched(NOW, server);
+            tickets.push(guess.dispatched(NOW, server));
         }
         assert_eq!(
             (guess.in_flight(0), guess.in_flight(1)),
@@ -259,7 +272,8 @@ fn a_server_at_its_most_gets_nothing_more() {
         );
         assert_eq!(guess.pick(NOW, &[]), Pick::Full, "{policy:?}");
         assert_eq!(guess.pick(NOW, &[0]), Pick::Full, "{policy:?}");
-        guess.finished(NOW, 0, Outcome::Failed);
+        let ticket = tickets.iter().find(|ticket| ticket.server == 0).unwrap();
+        guess.finished(NOW, ticket, Outcome::Failed(Failure::Reset));
         assert_eq!(guess.pick(NOW, &[]), Pick::Server(0), "{policy:?}");
         assert_eq!(guess.pick(NOW, &[0]), Pick::Full, "{policy:?}");
         assert_eq!(guess.pick(NOW, &[0, 1]), Pick::Nobody, "{policy:?}");
@@ -270,7 +284,7 @@ fn a_server_at_its_most_gets_nothing_more() {
 fn who_was_tried_or_is_invalid_is_never_chosen() {
     for policy in POLICIES {
         let mut guess = equal(policy, 4);
-        guess.stand(1, Standing::Invalid);
+        guess.stand(NOW, 1, Standing::Invalid);
         for _ in 0..100 {
             let Pick::Server(server) = guess.pick(NOW, &[3, 9]) else {
                 panic!("{policy:?}")
@@ -286,9 +300,9 @@ fn who_was_tried_or_is_invalid_is_never_chosen() {
 fn unknown_and_refusing_servers_are_the_last_resort_in_that_order() {
     for policy in POLICIES {
         let mut guess = equal(policy, 4);
-        guess.stand(0, Standing::Refusing);
-        guess.stand(1, Standing::Unknown);
-        guess.stand(2, Standing::Invalid);
+        guess.stand(NOW, 0, Standing::Refusing);
+        guess.stand(NOW, 1, Standing::Unknown);
+        guess.stand(NOW, 2, Standing::Invalid);
         for _ in 0..20 {
             assert_eq!(guess.pick(NOW, &[]), Pick::Server(3), "{policy:?}");
             guess.dispatched(NOW, 3);
@@ -303,7 +317,7 @@ fn unknown_and_refusing_servers_are_the_last_resort_in_that_order() {
 fn a_valid_server_that_is_full_is_waited_for_rather_than_an_unknown_one_tried() {
     let servers = [server(1.0, Some(1)), server(1.0, None)];
     let mut guess = Guess::new(Policy::BestGuess, &servers, 7);
-    guess.stand(0, Standing::Valid);
+    guess.stand(NOW, 0, Standing::Valid);
     guess.dispatched(NOW, 0);
     assert_eq!(guess.pick(NOW, &[]), Pick::Full);
 }
@@ -319,11 +333,11 @@ fn round_robin_goes_round() {
 fn round_robin_gives_nobody_a_share_for_the_time_at_its_most() {
     let servers = [server(1.0, Some(1)), server(1.0, None)];
     let mut guess = Guess::new(Policy::RoundRobin, &servers, 7);
-    guess.dispatched(NOW, 0);
+    let ticket = guess.dispatched(NOW, 0);
     for _ in 0..100 {
         assert_eq!(send(&mut guess), 1);
     }
-    guess.finished(NOW, 0, Outcome::Answered(200, Duration::ZERO));
+    serve(&mut guess, NOW, ticket);
     let got = spread(&mut guess, 10);
     assert!((4..=6).contains(&got[0]), "{got:?}");
 }
@@ -345,14 +359,16 @@ fn chance_is_roughly_even_and_follows_its_seed() {
 #[test]
 fn least_conn_goes_where_the_fewest_are() {
     let mut guess = weighted(Policy::LeastConn, &[1.0, 1.0, 2.0]);
+    let mut tickets = Vec::new();
     for _ in 0..8 {
         let Pick::Server(server) = guess.pick(NOW, &[]) else {
             panic!()
         };
-        guess.dispatched(NOW, server);
+        tickets.push(guess.dispatched(NOW, server));
     }
     assert_eq!([0, 1, 2].map(|server| guess.in_flight(server)), [2, 2, 4]);
-    guess.finished(NOW, 1, Outcome::Abandoned);
+    let ticket = tickets.iter().find(|ticket| ticket.server == 1).unwrap();
+    guess.finished(NOW, ticket, Outcome::Abandoned);
     assert_eq!(guess.pick(NOW, &[]), Pick::Server(1));
 }
 

@@ -153,6 +153,7 @@ impl Scenario {
                 Policy::RoundRobin,
                 Policy::LeastConn,
                 Policy::Random,
+                Policy::PowerOfTwo,
             ]),
             timeouts,
             rate_min: rng.pick(&[0, 1, 240]),

@@ -1,0 +1,406 @@
+//! The best guess: the least expected time wins, and among equals the original rule.
+//!
+//! Joins the rooms: `curve` and `price` say what a server of this kind would take with so many in
+//! flight, `slowness` how much longer this one takes, `silence` that it may hang, `evidence` that it
+//! fails, `cap` that it is full, `others` what it has besides ours, and `tree` who is best by all that.
+
+use super::cap::Cap;
+use super::curve::Curve;
+use super::evidence::{Evidence, PoolErrors};
+use super::noise::{GRAIN, Mean};
+use super::others::Others;
+use super::price::Prices;
+use super::report::Delta;
+use super::server::Server;
+use super::silence::Silence;
+use super::slowness::Slowness;
+use super::tree::{Key, Tree};
+use super::{Failure, Ticket, random};
+use crate::health::Standing;
+use crate::net::Time;
+
+/// Scores are compared in steps of so many nanoseconds: what differs by less is equal.
+const FINEST: f64 = GRAIN / 2.0;
+/// A failure costs as much as so many answers.
+const FAILURE_COST: f64 = 100.0;
+/// Servers looked at again with each pick, in turn: what only time changes shows soon.
+const REFRESHED: usize = 2;
+/// A winner whose score has grown since it was noted gives way; at most so many times per pick.
+const RECHECKS: usize = 8;
+/// What was learned of a server, and not confirmed since, fades over so many picks, or so many times
+/// the number of servers: then it is tried again.
+const FADE_LEAST: f64 = 4000.0;
+const FADE_PER_SERVER: f64 = 256.0;
+/// The same of what was learned suddenly.
+const SUDDEN_LEAST: f64 = 500.0;
+const SUDDEN_PER_SERVER: f64 = 64.0;
+/// Work is turned away for fullness by servers with at least so many in flight.
+const FULL_LEAST: f64 = 2.0;
+/// Where more than this share of the requests comes from others, chance decides ties: balancers that
+/// all follow the same report would all run to the same server (Mitzenmacher 2000).
+const SHARED: f64 = 0.1;
+/// Answers that the deviation of single answers is taken from.
+const DEVIATION_MOST: f64 = 4096.0;
+/// Answers that the mean answer time is taken from.
+const TIME_MOST: f64 = 1024.0;
+/// Picks that the mean number in flight is taken from.
+const BUSY_MOST: f64 = 256.0;
+
+/// Added to four times the standing: it is chosen only where all others are as little fit.
+pub(super) const BLOCKED: u32 = 1;
+/// The same: it serves its most, and is never chosen.
+pub(super) const FULL: u32 = 2;
+/// The class of a server that may not be chosen.
+pub(super) const NEVER: u32 = u32::MAX;
+
+/// What is learned of all servers, and the order among them.
+#[derive(Debug)]
+pub(super) struct Best {
+    servers: Vec<Learned>,
+    tree: Tree,
+    curve: Curve,
+    prices: Prices,
+    /// Squared deviations of single answers' logarithms from their server's mean.
+    variance: Mean,
+    errors: PoolErrors,
+    /// In flight at the servers that were chosen.
+    busy: Mean,
+    /// Answer times in nanoseconds.
+    time: Mean,
+    /// Requests that reports tell of, and those among them that came from others; old ones fade.
+    all: f64,
+    foreign: f64,
+    /// The server that is looked at next.
+    next: usize,
+    seed: u64,
+}
+
+/// What is learned of one server.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    slowness: Slowness,
+    silence: Silence,
+    pub(super) evidence: Evidence,
+    pub(super) cap: Cap,
+    others: Others,
+    /// The pick at which an answer last confirmed how slow it is.
+    confirmed: u64,
+    /// When it last answered.
+    answered: Time,
+    /// Its lot where chance decides.
+    lot: u64,
+}
+
+/// The parts of a score; times in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    /// Requests of others in flight there.
+    pub(super) others: f64,
+    /// What the curve says for all in flight there.
+    pub(super) curve: f64,
+    /// The price of being busy, at least 1.
+    pub(super) price: f64,
+    /// How many times slower it is than the curve.
+    pub(super) slowness: f64,
+    /// How long it has been silent, if that is too long.
+    pub(super) silence: Option<f64>,
+    /// What its errors cost.
+    pub(super) errors: f64,
+}
+
+impl Parts {
+    /// The expected time: the least is best.
+    pub(super) fn score(&self) -> f64 {
+        let time = self.curve * self.price * self.slowness;
+        time.max(self.silence.unwrap_or(0.0)) + self.errors
+    }
+}
+
+impl Best {
+    /// Of `servers` servers nothing is known; `seed` decides what chance decides.
+    pub(super) fn new(servers: usize, seed: u64) -> Best {
+        Best {
+            servers: (0..servers).map(|_| Learned::default()).collect(),
+            tree: Tree::new(servers),
+            curve: Curve::new(servers),
+            prices: Prices::new(),
+            variance: Mean::default(),
+            errors: PoolErrors::default(),
+            busy: Mean::default(),
+            time: Mean::default(),
+            all: 0.0,
+            foreign: 0.0,
+            next: 0,
+            seed,
+        }
+    }
+
+    /// The best server at pick number `turn`, and its class. Works in log2 of the servers.
+    pub(super) fn pick(&mut self, now: Time, servers: &[Server], turn: u64) -> (usize, u32) {
+        for _ in 0..REFRESHED.min(servers.len() - 1) {
+            self.next += 1;
+            if self.next >= servers.len() {
+                self.next = 0;
+            }
+            self.refresh(now, servers, self.next, turn);
+        }
+        let mut winner = self.tree.winner();
+        for _ in 0..RECHECKS {
+            self.refresh(now, servers, winner, turn);
+            let next = self.tree.winner();
+            if next == winner {
+                break;
+            }
+            winner = next;
+        }
+        (winner, self.tree.key(winner).class)
+    }
+
+    /// The same for the rare request that `tried` have failed already. Looks at all servers.
+    pub(super) fn pick_besides(
+        &mut self,
+        now: Time,
+        servers: &[Server],
+        turn: u64,
+        tried: &[u16],
+    ) -> Option<(usize, u32)> {
+        for server in 0..servers.len() {
+            self.refresh(now, servers, server, turn);
+        }
+        (0..servers.len())
+            .filter(|index| !tried.contains(&(*index as u16)))
+            .map(|index| (index, self.tree.key(index)))
+            .reduce(|best, other| if other.1 < best.1 { other } else { best })
+            .map(|(index, key)| (index, key.class))
+    }
+
+    /// Computes the key of `server` anew.
+    pub(super) fn refresh(&mut self, now: Time, servers: &[Server], server: usize, turn: u64) {
+        let (known, learned) = (&servers[server], &self.servers[server]);
+        let mut score = self.parts(now, known, learned, turn).score();
+        let mut place = 0;
+        if !known.has_room() {
+            place = FULL;
+        } else if learned.evidence.is_benched(now) {
+            place = BLOCKED;
+        } else if learned.cap.is_reached(known.in_flight) {
+            place = BLOCKED;
+            score *= learned.cap.excess(known.in_flight);
+        }
+        let class = match known.standing() {
+            Standing::Invalid => NEVER,
+            standing => 4 * standing as u32 + place,
+        };
+        if self.curve.is_known() {
+            score = (score * (1.0 / FINEST)).trunc();
+        }
+        let is_shared = self.is_shared();
+        let key = Key {
+            class,
+            score: score as f32,
+            load: if is_shared { 0.0 } else { known.load() },
+            errors: if is_shared { 0 } else { known.counts.errors() },
+            turn: if is_shared { learned.lot } else { known.picked },
+        };
+        self.tree.update(server, key);
+    }
+
+    /// What the score of a server is made of. Fading costs divisions, so it is looked at only where
+    /// there is something to fade, which is rare.
+    fn parts(&self, now: Time, server: &Server, learned: &Learned, turn: u64) -> Parts {
+        let absent = || turn.saturating_sub(server.picked) as f64;
+        let left = || self.left(absent());
+        let own = f64::from(server.in_flight);
+        let others = learned.others.in_flight(now, self.time.value() / 2.0);
+        let mut slowness = 1.0;
+        if learned.slowness.is_known() {
+            // One request at a time finds out whether it is still so.
+            let doubt = match server.in_flight {
+                0 => turn.saturating_sub(learned.confirmed) as f64,
+                _ => 0.0,
+            };
+            slowness = learned.slowness.factor(self.left(doubt), self.fresh(doubt));
+        }
+        let mut errors = learned.evidence.surplus(&self.errors);
+        if errors > 0.0 {
+            errors *= FAILURE_COST * self.curve.time(0.0) * left();
+        }
+        Parts {
+            others,
+            curve: self.curve.time((own + others) * server.per_weight),
+            price: self.prices.of(own * server.per_weight),
+            slowness,
+            silence: learned.silence.wait(now, server.in_flight),
+            errors,
+        }
+    }
+
+    fn span(&self, least: f64, per_server: f64) -> f64 {
+        least.max(per_server * self.servers.len() as f64)
+    }
+
+    /// What is left of what was learned of a server that was not chosen for `absent` picks, 0 to 1.
+    fn left(&self, absent: f64) -> f64 {
+        1.0 - (absent / self.span(FADE_LEAST, FADE_PER_SERVER)).min(1.0)
+    }
+
+    /// What is left of sudden news of a server that was not chosen for `absent` picks, 0 to 1.
+    fn fresh(&self, absent: f64) -> f64 {
+        1.0 - (absent / self.span(SUDDEN_LEAST, SUDDEN_PER_SERVER)).min(1.0)
+    }
+
+    /// Whether others send to these servers as well.
+    pub(super) fn is_shared(&self) -> bool {
+        self.foreign > SHARED * self.all
+    }
+
+    /// A request goes to `server`, which does not count it yet: how busy it is, per weight.
+    pub(super) fn dispatched(
+        &mut self,
+        now: Time,
+        index: usize,
+        server: &Server,
+        turn: u64,
+    ) -> f64 {
+        let absent = turn.saturating_sub(server.picked) as f64;
+        let fresh = self.fresh(absent);
+        let span = self.time.value() / 2.0;
+        let is_shared = self.is_shared();
+        let learned = &mut self.servers[index];
+        let others = learned.others.in_flight(now, span);
+        let busy = (f64::from(server.in_flight) + others) * server.per_weight;
+        self.busy.add(busy, BUSY_MOST);
+        let slowness = learned.slowness.factor(1.0, 1.0).max(1.0);
+        learned.silence.sent(now, self.curve.time(busy) * slowness);
+        learned.slowness.rest(fresh);
+        if is_shared {
+            learned.lot = (random(&mut self.seed) * (1_u64 << 53) as f64) as u64;
+        }
+        busy
+    }
+
+    /// `ticket`'s request was answered well.
+    pub(super) fn served(&mut self, now: Time, ticket: &Ticket, turn: u64) {
+        let time = now.since(ticket.sent).as_nanos() as f64;
+        self.time.add(time, TIME_MOST);
+        let learned = &mut self.servers[ticket.server as usize];
+        learned.silence.heard();
+        learned.answered = now;
+        learned.cap.served();
+        if ticket.sent >= learned.evidence.bench_until() {
+            self.errors.learn(false);
+            learned.evidence.learn(false, &self.errors);
+        }
+        self.learn_time(ticket, time, turn);
+    }
+
+    /// An answer took `time` nanoseconds.
+    fn learn_time(&mut self, ticket: &Ticket, time: f64, turn: u64) {
+        let log = (time + GRAIN).ln();
+        let busy = f64::from(ticket.busy);
+        let learned = &mut self.servers[ticket.server as usize];
+        let slowness = &mut learned.slowness;
+        if self.curve.is_known() {
+            let residual = log - self.curve.log(busy);
+            let deviation = residual - slowness.mean();
+            self.variance.add(deviation * deviation, DEVIATION_MOST);
+            let sigma = self.variance.value().sqrt();
+            slowness.learn(residual, sigma, self.curve.time(busy));
+            if slowness.is_confirmed_by(residual) {
+                learned.confirmed = turn;
+            }
+        }
+        self.curve.learn(busy, log - slowness.log());
+    }
+
+    /// `ticket`'s request failed; its server has `in_flight` besides it.
+    pub(super) fn failed(
+        &mut self,
+        now: Time,
+        ticket: &Ticket,
+        kind: Failure,
+        in_flight: u32,
+        turn: u64,
+    ) {
+        let index = ticket.server as usize;
+        let learned = &mut self.servers[index];
+        if kind == Failure::TimedOut {
+            if learned.answered > ticket.sent {
+                // It answers others: this one is slow, the server is not gone.
+                let time = now.since(ticket.sent).as_nanos() as f64;
+                return self.learn_time(ticket, time, turn);
+            }
+        } else {
+            learned.silence.heard();
+            if f64::from(ticket.busy) >= FULL_LEAST.max(self.busy.value()) {
+                // As busy as the rest, it turns work away: that is not a fault.
+                return learned.cap.is_full(in_flight);
+            }
+        }
+        // What was sent before a bench, or got through to it, tells nothing new.
+        if ticket.sent < learned.evidence.bench_until() {
+            return;
+        }
+        self.errors.learn(true);
+        if !learned.evidence.learn(true, &self.errors) {
+            return;
+        }
+        let is_benched = |other: &&Learned| other.evidence.is_benched(now);
+        let benched = self.servers.iter().filter(is_benched).count();
+        if 2 * benched < self.servers.len() {
+            let learned = &mut self.servers[index];
+            learned.evidence.bench(now);
+            learned.cap.restart();
+        }
+    }
+
+    /// It turned work away and said when to come again, with `in_flight` besides: it is only full.
+    pub(super) fn is_full(&mut self, index: usize, in_flight: u32) {
+        self.servers[index].silence.heard();
+        self.servers[index].cap.is_full(in_flight);
+    }
+
+    /// The counts of a report have grown by this.
+    pub(super) fn reported(&mut self, now: Time, index: usize, delta: Delta) {
+        let keep = 1.0 - 1.0 / (4.0 * self.servers.len() as f64);
+        self.all = self.all * keep + delta.all;
+        self.foreign = self.foreign * keep + delta.foreign;
+        let learned = &mut self.servers[index];
+        if delta.has_restarted {
+            learned.cap.restart();
+            learned.slowness = Slowness::default();
+            return;
+        }
+        let successes = delta.foreign - delta.foreign_failures;
+        learned
+            .evidence
+            .hearsay(now, delta.foreign_failures, successes, &self.errors);
+    }
+
+    /// It has so many in flight by its own count, `own` of them ours.
+    pub(super) fn told_in_flight(&mut self, now: Time, index: usize, in_flight: f64, own: u32) {
+        self.servers[index].others.told(now, in_flight, own);
+    }
+
+    /// What servers are ordered by.
+    pub(super) fn key(&self, index: usize) -> &Key {
+        self.tree.key(index)
+    }
+
+    /// Whether an answer was ever seen.
+    pub(super) fn knows_times(&self) -> bool {
+        self.curve.is_known()
+    }
+
+    /// What is known of a server, and what its score is made of now.
+    pub(super) fn reasons(
+        &self,
+        now: Time,
+        server: &Server,
+        index: usize,
+        turn: u64,
+    ) -> (&Learned, Parts) {
+        let learned = &self.servers[index];
+        (learned, self.parts(now, server, learned, turn))
+    }
+}

@@ -1,0 +1,357 @@
+//! A guess explained: what each server was expected to cost, who was unfit and why, and which rule
+//! decided. Made only for who asks; then it allocates.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::best::BLOCKED;
+use super::noise::GRAIN;
+use super::tree::Key;
+use super::{Guess, Pick};
+use crate::config::{Policy, ServerConfig};
+use crate::health::Standing;
+use crate::net::Time;
+
+/// So many servers besides the chosen one are named in a line.
+const NAMED_MAX: usize = 4;
+
+/// Why a guess was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reasons {
+    /// What was picked.
+    pub pick: Pick,
+    /// What decided between the chosen server and the next best.
+    pub rule: Rule,
+    /// All servers, best first; in their own order with plain policies.
+    pub servers: Vec<Reason>,
+}
+
+/// What decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// There is no other server that did not fail the request already.
+    Only,
+    /// All others are less fit to be chosen.
+    Fitness,
+    /// None is quite fit: the least expected time among the unfit.
+    LeastUnfit,
+    /// The least expected time.
+    Time,
+    /// Equal times: the least load, reported and dispatched since.
+    Load,
+    /// Equal times and loads: the fewest reported errors.
+    Errors,
+    /// All equal: the longest unused.
+    Unused,
+    /// Equal times: chance, because others send to these servers as well.
+    Chance,
+    /// A plain policy, which knows no times.
+    Plain(Policy),
+    /// Nothing was chosen.
+    Nothing,
+}
+
+/// Whether a server may be chosen, and if not, why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fitness {
+    /// It may.
+    Fit,
+    /// It failed, and is left out for so long.
+    Benched(Duration),
+    /// It turned work away, or has just returned, and holds as many as it may for now.
+    Capped(u32),
+    /// It serves its most.
+    Full(u32),
+    /// It was not checked yet.
+    Unknown,
+    /// It wants no new requests.
+    Draining,
+    /// It refused a connection.
+    Refusing,
+    /// Its checks fail.
+    Invalid,
+    /// It failed this request before.
+    Tried,
+}
+
+/// One server in a guess.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reason {
+    /// Its index.
+    pub server: usize,
+    /// Whether it may be chosen.
+    pub fitness: Fitness,
+    /// The score: how long an answer is expected to take, all that speaks against it included. None
+    /// until a first answer was seen, and with plain policies.
+    pub expected: Option<Duration>,
+    /// Our requests there.
+    pub in_flight: u32,
+    /// Requests of others there, as far as it says.
+    pub others: f64,
+    /// What an answer takes at any server with so many in flight.
+    pub curve: Duration,
+    /// How many times that for being busy, at least 1.
+    pub price: f64,
+    /// How many times that for being slow.
+    pub slowness: f64,
+    /// How long it has been silent, if that is too long.
+    pub silence: Option<Duration>,
+    /// What its errors cost.
+    pub errors: Duration,
+    /// Its weight, relative to the mean of all.
+    pub weight: f64,
+    /// The load and errors that it reported last, and how long ago.
+    pub report: Option<(u64, u64, Duration)>,
+}
+
+impl Guess {
+    /// Why `pick` was the answer for a request that `tried` had failed. To be asked after `pick` and
+    /// before `dispatched`. Looks at all servers, and allocates.
+    pub fn explain(&self, now: Time, pick: Pick, tried: &[u16]) -> Reasons {
+        let is_best = self.policy == Policy::BestGuess;
+        let mut servers: Vec<Reason> = (0..self.servers.len())
+            .map(|index| self.reason(now, index, tried))
+            .collect();
+        let key = |reason: &Reason| {
+            let is_chosen = pick == Pick::Server(reason.server);
+            let is_tried = reason.fitness == Fitness::Tried;
+            (!is_chosen, is_tried, self.best.key(reason.server))
+        };
+        if is_best {
+            servers.sort_by(|a, b| {
+                key(a)
+                    .partial_cmp(&key(b))
+                    .unwrap_or(std::cmp::Ordering::Equal)
+            });
+        }
+        let rule = match pick {
+            Pick::Full | Pick::Nobody => Rule::Nothing,
+            Pick::Server(_) if !is_best => Rule::Plain(self.policy),
+            Pick::Server(chosen) => {
+                let next = servers.get(1).filter(|next| next.fitness != Fitness::Tried);
+                self.rule(chosen, next.map(|next| next.server))
+            }
+        };
+        Reasons {
+            pick,
+            rule,
+            servers,
+        }
+    }
+
+    /// What decided for `chosen` and against `next`.
+    fn rule(&self, chosen: usize, next: Option<usize>) -> Rule {
+        let Some(next) = next else {
+            return Rule::Only;
+        };
+        let (chosen, next): (&Key, &Key) = (self.best.key(chosen), self.best.key(next));
+        if chosen.class < next.class {
+            Rule::Fitness
+        } else if chosen.class % 4 == BLOCKED {
+            Rule::LeastUnfit
+        } else if chosen.score < next.score {
+            Rule::Time
+        } else if self.best.is_shared() {
+            Rule::Chance
+        } else if chosen.load < next.load {
+            Rule::Load
+        } else if chosen.errors < next.errors {
+            Rule::Errors
+        } else {
+            Rule::Unused
+        }
+    }
+
+    fn reason(&self, now: Time, index: usize, tried: &[u16]) -> Reason {
+        let server = &self.servers[index];
+        let (learned, parts) = self.best.reasons(now, server, index, self.turn);
+        let nanos = |nanos: f64| Duration::from_nanos(nanos.max(0.0) as u64);
+        let is_timed = self.policy == Policy::BestGuess && self.best.knows_times();
+        let fitness = if tried.contains(&(index as u16)) {
+            Fitness::Tried
+        } else if server.standing == Standing::Invalid {
+            Fitness::Invalid
+        } else if server.standing == Standing::Refusing {
+            Fitness::Refusing
+        } else if server.is_draining {
+            Fitness::Draining
+        } else if !server.has_room() {
+            Fitness::Full(server.max())
+        } else if learned.evidence.is_benched(now) {
+            Fitness::Benched(learned.evidence.bench_until().since(now))
+        } else if learned.cap.is_reached(server.in_flight) {
+            Fitness::Capped(learned.cap.value())
+        } else if server.standing == Standing::Unknown {
+            Fitness::Unknown
+        } else {
+            Fitness::Fit
+        };
+        Reason {
+            server: index,
+            fitness,
+            expected: is_timed.then(|| nanos(parts.score() - GRAIN)),
+            in_flight: server.in_flight,
+            others: parts.others,
+            curve: nanos(parts.curve - GRAIN),
+            price: parts.price,
+            slowness: parts.slowness,
+            silence: parts.silence.map(nanos),
+            errors: nanos(parts.errors),
+            weight: server.weight,
+            report: server
+                .counts
+                .last()
+                .map(|(report, at)| (report.load, report.errors, now.since(at))),
+        }
+    }
+}
+
+impl Reasons {
+    /// The guess in one line of plain words, as a log may say it; names are those of `servers`.
+    pub fn line<'r>(&'r self, servers: &'r [ServerConfig]) -> impl fmt::Display + 'r {
+        Line {
+            reasons: self,
+            servers,
+        }
+    }
+}
+
+struct Line<'r> {
+    reasons: &'r Reasons,
+    servers: &'r [ServerConfig],
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |index: usize| self.servers.get(index).map_or("?", |it| it.name.as_str());
+        let Reasons {
+            pick,
+            rule,
+            servers,
+        } = self.reasons;
+        let mut rest: Vec<&Reason> = servers.iter().collect();
+        match pick {
+            Pick::Full => write!(out, "none has room")?,
+            Pick::Nobody => write!(out, "none may be chosen")?,
+            Pick::Server(chosen) => {
+                rest.retain(|reason| reason.server != *chosen);
+                write!(out, "{}: ", name(*chosen))?;
+                if let Some(reason) = servers.iter().find(|reason| reason.server == *chosen) {
+                    decided(out, *rule, reason)?;
+                }
+            }
+        }
+        for (place, reason) in rest.iter().take(NAMED_MAX).enumerate() {
+            write!(
+                out,
+                "{}{} ",
+                if place == 0 { "; " } else { ", " },
+                name(reason.server)
+            )?;
+            describe(out, reason)?;
+        }
+        match rest.len().saturating_sub(NAMED_MAX) {
+            0 => Ok(()),
+            more => write!(out, " and {more} more"),
+        }
+    }
+}
+
+/// What decided for the chosen server.
+fn decided(out: &mut fmt::Formatter<'_>, rule: Rule, chosen: &Reason) -> fmt::Result {
+    match chosen.expected {
+        Some(expected) => write!(out, "expected {}", Span(expected))?,
+        None => write!(out, "{} in flight", chosen.in_flight)?,
+    }
+    let (load, errors) = chosen
+        .report
+        .map_or((0, 0), |(load, errors, _)| (load, errors));
+    match rule {
+        Rule::Time | Rule::Nothing => Ok(()),
+        Rule::Only => write!(out, ", no other left"),
+        Rule::Fitness => write!(out, ", no other fit"),
+        Rule::LeastUnfit => write!(out, ", none is fit"),
+        Rule::Load => write!(out, ", least load (reported {load})"),
+        Rule::Errors => write!(out, ", fewest errors ({errors})"),
+        Rule::Unused => write!(out, ", longest unused"),
+        Rule::Chance => write!(out, ", by chance as others send here too"),
+        Rule::Plain(policy) => write!(out, ", by {policy}"),
+    }
+}
+
+/// What is worth saying of a server that was not chosen.
+fn describe(out: &mut fmt::Formatter<'_>, reason: &Reason) -> fmt::Result {
+    match reason.fitness {
+        Fitness::Benched(span) => return write!(out, "benched {} (errors)", Span(span)),
+        Fitness::Capped(cap) => write!(out, "capped at {cap}")?,
+        Fitness::Full(max) => write!(out, "full at {max}")?,
+        Fitness::Unknown => write!(out, "not checked yet")?,
+        Fitness::Draining => return write!(out, "draining"),
+        Fitness::Refusing => return write!(out, "refusing"),
+        Fitness::Invalid => return write!(out, "invalid"),
+        Fitness::Tried => return write!(out, "tried before"),
+        Fitness::Fit => match reason.expected {
+            Some(expected) => write!(out, "{}", Span(expected))?,
+            None => write!(out, "fit")?,
+        },
+    }
+    let mut notes = Notes {
+        out,
+        is_open: false,
+    };
+    if reason.in_flight > 0 {
+        notes.add(format_args!("{} in flight", reason.in_flight))?;
+    }
+    if reason.others >= 0.5 {
+        notes.add(format_args!("{:.0} of others", reason.others))?;
+    }
+    if (reason.slowness - 1.0).abs() >= 0.05 {
+        notes.add(format_args!("{:.1} times the usual time", reason.slowness))?;
+    }
+    if let Some(silence) = reason.silence {
+        notes.add(format_args!("silent for {}", Span(silence)))?;
+    }
+    if !reason.errors.is_zero() {
+        notes.add(format_args!("errors cost {}", Span(reason.errors)))?;
+    }
+    if let Some((load, ..)) = reason.report.filter(|_| !notes.is_open) {
+        notes.add(format_args!("load {load}"))?;
+    }
+    notes.close()
+}
+
+/// A list in brackets, nothing if it is empty.
+struct Notes<'o, 'f> {
+    out: &'o mut fmt::Formatter<'f>,
+    is_open: bool,
+}
+
+impl Notes<'_, '_> {
+    fn add(&mut self, note: fmt::Arguments<'_>) -> fmt::Result {
+        let before = if self.is_open { ", " } else { " (" };
+        self.is_open = true;
+        write!(self.out, "{before}{note}")
+    }
+
+    fn close(self) -> fmt::Result {
+        self.out.write_str(if self.is_open { ")" } else { "" })
+    }
+}
+
+/// A time as people read it: `0.31 ms`, `3.1 ms`, `31 ms`, `3.1 s`.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_secs_f64() * 1e3;
+        match millis {
+            ..1.0 => write!(out, "{millis:.2} ms"),
+            ..10.0 => write!(out, "{millis:.1} ms"),
+            ..1000.0 => write!(out, "{millis:.0} ms"),
+            _ => write!(out, "{:.1} s", millis / 1e3),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

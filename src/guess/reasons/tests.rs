@@ -1,0 +1,200 @@
+use super::*;
+use crate::config::Address;
+use crate::guess::{Failure, Outcome, Ticket, Told};
+use crate::health::Report;
+
+const SECOND: u64 = 1_000_000_000;
+const MILLI: u64 = 1_000_000;
+
+fn configs(count: u16) -> Vec<ServerConfig> {
+    (1..=count)
+        .map(|index| ServerConfig {
+            name: format!("900{index}"),
+            ..ServerConfig::new(Address::Tcp(([127, 0, 0, 1], 9000 + index).into()))
+        })
+        .collect()
+}
+
+fn valid(policy: Policy, configs: &[ServerConfig]) -> Guess {
+    let mut guess = Guess::new(policy, configs, 7);
+    for index in 0..configs.len() {
+        guess.stand(Time(0), index, Standing::Valid);
+    }
+    guess
+}
+
+/// Sends a request to `server` that is answered after `millis`.
+fn exchange(guess: &mut Guess, now: &mut u64, server: usize, millis: u64) {
+    let mut ticket = guess.dispatched(Time(*now), server);
+    *now += millis * MILLI;
+    guess.answered(Time(*now), &mut ticket, 200, false);
+    guess.finished(Time(*now), &ticket, Outcome::Served);
+}
+
+fn line(guess: &mut Guess, now: u64, configs: &[ServerConfig], tried: &[u16]) -> (Rule, String) {
+    let pick = guess.pick(Time(now), tried);
+    let reasons = guess.explain(Time(now), pick, tried);
+    assert_eq!(reasons.pick, pick);
+    (reasons.rule, reasons.line(configs).to_string())
+}
+
+#[test]
+fn the_original_rule_is_named_where_it_decides() {
+    let configs = configs(3);
+    for (reports, rule, text) in [
+        (
+            [(0, 10), (0, 5), (3, 7)],
+            Rule::Load,
+            "9002: 0 in flight, least load (reported 5); 9003 fit (load 7), 9001 fit (load 10)",
+        ),
+        (
+            [(0, 10), (1, 5), (3, 5)],
+            Rule::Errors,
+            "9002: 0 in flight, fewest errors (1); 9003 fit (load 5), 9001 fit (load 10)",
+        ),
+        (
+            [(0, 5), (0, 5), (0, 5)],
+            Rule::Unused,
+            "9001: 0 in flight, longest unused; 9002 fit (load 5), 9003 fit (load 5)",
+        ),
+    ] {
+        let mut guess = valid(Policy::BestGuess, &configs);
+        for (server, (errors, load)) in reports.into_iter().enumerate() {
+            guess.asked(server);
+            guess.reported(Time(0), server, Report { errors, load });
+        }
+        assert_eq!(line(&mut guess, 0, &configs, &[]), (rule, text.to_owned()));
+    }
+}
+
+#[test]
+fn times_benches_and_requests_in_flight_are_told() {
+    let configs = configs(3);
+    let mut guess = valid(Policy::BestGuess, &configs);
+    let mut now = SECOND;
+    for _ in 0..100 {
+        for server in 0..3 {
+            exchange(&mut guess, &mut now, server, 3);
+        }
+    }
+    let broken = guess.dispatched(Time(now), 2);
+    guess.finished(Time(now), &broken, Outcome::Failed(Failure::Reset));
+    guess.dispatched(Time(now), 0);
+    now += 200 * MILLI;
+    let expected = "9002: expected 3.0 ms; 9001 7.4 ms (1 in flight), 9003 benched 800 ms (errors)";
+    assert_eq!(
+        line(&mut guess, now, &configs, &[]),
+        (Rule::Time, expected.to_owned())
+    );
+}
+
+#[test]
+fn a_slow_and_a_silent_server_are_told() {
+    let configs = configs(2);
+    let mut guess = valid(Policy::BestGuess, &configs);
+    let mut now = SECOND;
+    for _ in 0..300 {
+        exchange(&mut guess, &mut now, 0, 10);
+        exchange(&mut guess, &mut now, 1, 40);
+    }
+    let (rule, text) = line(&mut guess, now, &configs, &[]);
+    assert_eq!(rule, Rule::Time);
+    assert!(
+        text.starts_with("9001: expected ") && text.contains(" times the usual time)"),
+        "{text}"
+    );
+    let _: [Ticket; 2] = [(); 2].map(|()| guess.dispatched(Time(now), 0));
+    now += 5 * SECOND;
+    let (rule, text) = line(&mut guess, now, &configs, &[]);
+    assert_eq!(rule, Rule::Time);
+    assert!(
+        text.starts_with("9002: expected ")
+            && text.contains("9001 5.0 s (2 in flight, ")
+            && text.contains("silent for 5.0 s)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_makes_a_server_unfit_is_told() {
+    let mut configs = configs(7);
+    configs[4].max = Some(1);
+    let mut guess = valid(Policy::BestGuess, &configs);
+    guess.stand(Time(0), 1, Standing::Refusing);
+    guess.stand(Time(0), 2, Standing::Invalid);
+    let told = Told {
+        is_draining: Some(true),
+        ..Told::default()
+    };
+    guess.told(Time(0), 3, &told);
+    guess.dispatched(Time(0), 4);
+    let pick = guess.pick(Time(0), &[5]);
+    let reasons = guess.explain(Time(0), pick, &[5]);
+    let of = |server| {
+        reasons
+            .servers
+            .iter()
+            .find(|it| it.server == server)
+            .unwrap()
+            .fitness
+    };
+    assert_eq!(
+        [0, 1, 2, 3, 4, 5, 6].map(of),
+        [
+            Fitness::Fit,
+            Fitness::Refusing,
+            Fitness::Invalid,
+            Fitness::Draining,
+            Fitness::Full(1),
+            Fitness::Tried,
+            Fitness::Fit
+        ]
+    );
+    let text = reasons.line(&configs).to_string();
+    assert_eq!(
+        text,
+        "9001: 0 in flight, longest unused; 9007 fit, 9005 full at 1 (1 in flight), 9002 refusing, 9004 draining and 2 more"
+    );
+    let (rule, text) = line(&mut guess, 0, &configs, &[0, 1, 2, 3, 4, 5]);
+    assert_eq!(rule, Rule::Only);
+    assert!(
+        text.starts_with("9007: 0 in flight, no other left; "),
+        "{text}"
+    );
+    let (rule, text) = line(&mut guess, 0, &configs, &[0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(rule, Rule::Nothing);
+    assert!(text.starts_with("none may be chosen; "), "{text}");
+}
+
+#[test]
+fn chance_is_named_where_others_send_too() {
+    let configs = configs(2);
+    let mut guess = valid(Policy::BestGuess, &configs);
+    for load in [0, 50] {
+        for server in 0..2 {
+            guess.asked(server);
+            guess.reported(Time(0), server, Report { errors: 0, load });
+        }
+    }
+    let (rule, text) = line(&mut guess, 0, &configs, &[]);
+    assert_eq!(rule, Rule::Chance);
+    assert!(text.contains("by chance as others send here too"), "{text}");
+}
+
+#[test]
+fn plain_policies_say_their_name() {
+    let configs = configs(2);
+    let mut guess = valid(Policy::RoundRobin, &configs);
+    let expected = "9001: 0 in flight, by round-robin; 9002 fit".to_owned();
+    assert_eq!(
+        line(&mut guess, 0, &configs, &[]),
+        (Rule::Plain(Policy::RoundRobin), expected)
+    );
+}
+
+#[test]
+fn times_are_written_as_people_read_them() {
+    let texts = [310_000, 3_140_000, 31_400_000, 3_140_000_000]
+        .map(|nanos| Span(Duration::from_nanos(nanos)).to_string());
+    assert_eq!(texts, ["0.31 ms", "3.1 ms", "31 ms", "3.1 s"]);
+}
