@@ -3,6 +3,7 @@
 //! Lines are gathered in memory, in the turn in which the exchange ends; whoever drives the loop
 //! takes them from there. Writes nothing itself, and costs nothing while it is off.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::http::head::{Field, Request, Version};
@@ -23,6 +24,13 @@ pub struct Access {
 pub struct Record {
     request_line: Vec<u8>,
     agent: Vec<u8>,
+}
+
+impl Record {
+    /// The request line, as far as it is kept, for people.
+    pub fn request_line(&self) -> impl fmt::Display + '_ {
+        self.request_line.escape_ascii()
+    }
 }
 
 /// How an exchange ended.

@@ -165,6 +165,8 @@ pub struct Tools {
     pub turn_bytes: usize,
     /// The access log's lines.
     pub access: Access,
+    /// Whether it is written down what each request was, for that log or for explanations.
+    pub is_recorded: bool,
     /// The time of this turn.
     pub now: Time,
     /// The same for people, as `Date` has it; at most a second old.
@@ -180,10 +182,10 @@ pub struct Tools {
 }
 
 /// What a response tells of its server.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Default)]
 pub struct Told {
     /// What the server says of its load.
-    pub said: Option<Said>,
+    pub said: Option<Box<Said>>,
     /// Whether it says when to come again.
     pub retry_after: bool,
 }
@@ -192,7 +194,7 @@ impl Told {
     /// Takes in what the head of a response tells.
     pub fn hear(&mut self, response: &head::Response<'_>) {
         *self = Told {
-            said: response.metrics.and_then(Said::orca),
+            said: response.metrics.and_then(Said::orca).map(Box::new),
             retry_after: response.retry_after,
         };
     }
@@ -333,13 +335,13 @@ impl<S: Socket> Client<S> {
                 scratch,
                 head,
                 pool,
-                access,
+                is_recorded,
                 host_default,
                 ..
             } = &mut *tools;
             let bytes = scratch.get_mut(..count).unwrap_or_default();
             let forwarding = forwarding(peer, host_default, config);
-            let used = match judge(bytes, 0, task, head, &forwarding, access.is_on()) {
+            let used = match judge(bytes, 0, task, head, &forwarding, *is_recorded) {
                 Ok(used) => used,
                 Err(refusal) => return Next::Failed(Fault::Request(refusal)),
             };
@@ -418,7 +420,7 @@ fn judge_inbound(
         task,
         &mut tools.head,
         &forwarding,
-        tools.access.is_on(),
+        tools.is_recorded,
     ) {
         Ok(None) => {
             block.consume(head::blank_lines(block.filled()));

@@ -173,6 +173,8 @@ pub struct Config {
     pub trust_forwarded: bool,
     /// Send `Forwarded` (RFC 7239) to servers as well.
     pub forwarded: bool,
+    /// Log why each request goes where it goes.
+    pub explain: bool,
     /// The access log, if one is wanted.
     pub access_log: Option<LogTarget>,
 }
@@ -245,6 +247,7 @@ impl Config {
             down_status: 500,
             trust_forwarded: false,
             forwarded: false,
+            explain: false,
             access_log: None,
         }
     }

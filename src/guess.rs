@@ -50,6 +50,7 @@ mod tree;
 use crate::config::{Policy, ServerConfig};
 use crate::health::{Report, Standing};
 use crate::net::Time;
+use crate::report::Said;
 use best::Best;
 use server::Server;
 
@@ -112,21 +113,6 @@ pub enum Outcome {
     Failed(Failure),
     /// The client left, or the request never got there: it tells nothing of the server.
     Abandoned,
-}
-
-/// What a server says of itself besides the two numbers of its report: in further lines of it, in
-/// the fields of a response, or as an agent. None: it does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Told {
-    /// Requests that are in flight there now: ours and others', checks left out; with a response, the
-    /// one that it answers among them.
-    pub in_flight: Option<f64>,
-    /// What share of its configured weight it can bear, above 0.
-    pub weight: Option<f64>,
-    /// At most so many exchanges at once, at least 1.
-    pub max: Option<u32>,
-    /// Whether it wants no new requests: then it is chosen like one that refuses.
-    pub is_draining: Option<bool>,
 }
 
 impl Guess {
@@ -255,7 +241,7 @@ impl Guess {
     }
 
     /// Server `index` says this of itself.
-    pub fn told(&mut self, now: Time, index: usize, told: &Told) {
+    pub fn told(&mut self, now: Time, index: usize, told: &Said) {
         let Some(server) = self.servers.get_mut(index) else {
             return;
         };

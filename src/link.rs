@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::conn::{Conn, Filled};
+use crate::guess::Ticket;
 use crate::net::{Socket, Time};
 
 /// A connection to a server.
@@ -18,6 +19,8 @@ pub struct Link<S> {
     pub served: u32,
     /// Why nothing more can be sent on it; there may still be something to read.
     pub broken: Option<io::ErrorKind>,
+    /// What the guess remembers of the exchange that it carries.
+    pub ticket: Option<Ticket>,
 }
 
 /// What a link is doing.
@@ -40,6 +43,7 @@ impl<S: Socket> Link<S> {
             state: LinkState::Paired(client),
             served: 0,
             broken: None,
+            ticket: None,
         }
     }
 

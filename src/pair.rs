@@ -453,9 +453,7 @@ fn judge_response(
             && hearing.retry_statuses.contains(&response.status)
             && task.may_turn
             && exchange.may_go_again();
-        if response.metrics.is_some() || response.retry_after {
-            hearing.told.hear(&response);
-        }
+        hearing.told.hear(&response);
         if is_unwanted {
             return Err(Fault::Unwanted(response.status));
         }

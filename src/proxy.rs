@@ -132,6 +132,7 @@ impl<N: Net> Proxy<N> {
             pool: Pool::new(config.budgets.wide_bytes),
             turn_bytes: config.budgets.turn_bytes,
             access: Access::new(config.access_log.is_some()),
+            is_recorded: config.access_log.is_some() || config.explain,
             now,
             date: httpdate::fmt_http_date(net.date()),
             is_draining: false,

@@ -36,7 +36,7 @@ usage: bestguess demo [OPTIONS] [PORT]
 PORT: on 127.0.0.1 (8080); 0: any free
 ";
 
-/// The help of a program: at most 45 lines of at most 80 columns, the last one ended.
+/// The help of a program: at most 50 lines of at most 80 columns, the last one ended.
 pub(super) fn help(program: Program) -> String {
     let mut text = format!("{VERSION}: ");
     let groups: &[(Group, &str)] = match program {
@@ -112,7 +112,7 @@ mod tests {
         for program in [Program::Balancer, Program::Origin, Program::Demo] {
             let text = help(program);
             assert!(
-                text.lines().count() <= 45,
+                text.lines().count() <= 50,
                 "{} lines\n{text}",
                 text.lines().count()
             );

@@ -379,6 +379,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         short: "",
+        long: "--explain",
+        takes: Takes::Switch,
+        env: "BESTGUESS_EXPLAIN",
+        default: "",
+        group: Group::Requests,
+        help: "log why each request goes where it goes",
+        apply: |draft, text| put(&mut draft.config.explain, value::truth(text)),
+    },
+    OptionSpec {
+        short: "",
         long: "--access-log",
         takes: Takes::Value("PATH"),
         env: "BESTGUESS_ACCESS_LOG",

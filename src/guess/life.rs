@@ -151,11 +151,11 @@ fn a_late_answer_of_a_server_that_serves_others_is_no_fault() {
 #[test]
 fn what_a_server_says_of_itself_is_heeded() {
     let mut guess = valid(Policy::BestGuess, &[server(1.0, None), server(1.0, None)]);
-    let tell = |guess: &mut Guess, told: Told| guess.told(Time(0), 0, &told);
-    let told = Told::default();
+    let tell = |guess: &mut Guess, told: Said| guess.told(Time(0), 0, &told);
+    let told = Said::default();
     tell(
         &mut guess,
-        Told {
+        Said {
             in_flight: Some(5.0),
             ..told
         },
@@ -163,7 +163,7 @@ fn what_a_server_says_of_itself_is_heeded() {
     assert_eq!(guess.pick(Time(0), &[]), Pick::Server(1));
     tell(
         &mut guess,
-        Told {
+        Said {
             in_flight: Some(f64::NAN),
             weight: Some(f64::NAN),
             max: Some(0),
@@ -174,9 +174,9 @@ fn what_a_server_says_of_itself_is_heeded() {
     assert_eq!(guess.pick(Time(0), &[1]), Pick::Full);
     tell(
         &mut guess,
-        Told {
+        Said {
             max: Some(2),
-            is_draining: Some(true),
+            drains: Some(true),
             ..told
         },
     );

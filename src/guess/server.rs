@@ -1,9 +1,9 @@
 //! What every policy knows of one server.
 
-use super::Told;
 use super::report::Counts;
 use crate::config::ServerConfig;
 use crate::health::Standing;
+use crate::report::Said;
 
 /// Weights that a server may give itself, times the configured one.
 const WEIGHT_LEAST: f64 = 0.001;
@@ -50,7 +50,7 @@ impl Server {
     }
 
     /// It says this of itself.
-    pub(super) fn told(&mut self, told: &Told) {
+    pub(super) fn told(&mut self, told: &Said) {
         if let Some(weight) = told.weight.filter(|weight| weight.is_finite()) {
             self.weight = self.weight_set * weight.clamp(WEIGHT_LEAST, WEIGHT_MOST);
             self.per_weight = 1.0 / self.weight;
@@ -58,7 +58,7 @@ impl Server {
         if let Some(max) = told.max {
             self.max_told = max.max(1);
         }
-        self.is_draining = told.is_draining.unwrap_or(self.is_draining);
+        self.is_draining = told.drains.unwrap_or(self.is_draining);
     }
 
     /// At most so many exchanges at once.

@@ -171,8 +171,9 @@ impl<N: Net> Proxy<N> {
         };
         if let Some(report) = answer.report {
             entry.report = Some(report);
-            self.guess.reported(server, report);
+            self.guess.reported(self.tools.now, server, report);
         }
+        self.guess.told(self.tools.now, server, &answer.said);
         let changed = entry.health.passed(self.config.check.rise);
         self.server_changed(server, changed);
     }
@@ -197,7 +198,7 @@ impl<N: Net> Proxy<N> {
         };
         if !matches!(entry.health.standing(), Standing::Valid | Standing::Unknown) {
             entry.health.forget();
-            self.guess.stand(server, Standing::Unknown);
+            self.guess.stand(self.tools.now, server, Standing::Unknown);
         }
     }
 
@@ -208,7 +209,8 @@ impl<N: Net> Proxy<N> {
         else {
             return;
         };
-        self.guess.stand(server, entry.health.standing());
+        self.guess
+            .stand(self.tools.now, server, entry.health.standing());
         if !changed {
             return;
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use log::warn;
+use log::{info, warn};
 
 use super::Proxy;
 use crate::client::{ClientState, Place};
@@ -100,7 +100,16 @@ impl<N: Net> Proxy<N> {
             let Some(task) = self.tasks.get_mut(key) else {
                 return;
             };
-            let server = match self.guess.pick(self.tools.now, &task.tried) {
+            let pick = self.guess.pick(self.tools.now, &task.tried);
+            if self.config.explain {
+                let reasons = self.guess.explain(self.tools.now, pick, &task.tried);
+                let line = reasons.line(&self.config.servers);
+                match &task.record {
+                    Some(record) => info!("guess for {}: {line}", record.request_line()),
+                    None => info!("guess: {line}"),
+                }
+            }
+            let server = match pick {
                 Pick::Server(server) => server,
                 Pick::Full => return self.enqueue(key, true),
                 // A bad answer is better than none: who gave it gives it again.
@@ -118,7 +127,10 @@ impl<N: Net> Proxy<N> {
                     };
                     task.may_turn = may_turn;
                     task.start(link, &mut self.tools);
-                    self.guess.dispatched(self.tools.now, server);
+                    let ticket = self.guess.dispatched(self.tools.now, server);
+                    if let Some(link) = self.links.get_mut(link) {
+                        link.ticket = Some(ticket);
+                    }
                     self.rounds.dispatched();
                     return;
                 }
@@ -223,7 +235,9 @@ impl<N: Net> Proxy<N> {
             return;
         };
         let server = link.server;
-        self.guess.finished(now, server, outcome);
+        if let Some(ticket) = link.ticket.take() {
+            self.guess.finished(now, &ticket, outcome);
+        }
         if let Some(rest_max) = rest_max
             && link.broken.is_none()
             && !link.conn.has_ended()

@@ -10,7 +10,7 @@ use super::Proxy;
 use crate::access::Ended;
 use crate::client::{ClientState, Fault, LINGER, Next, Place, Task};
 use crate::exchange::{After, Loss, Overdue, ResponseState, Waiting};
-use crate::guess::Outcome;
+use crate::guess::{self, Outcome};
 use crate::http::head::Method;
 use crate::http::reply::{self, Reply};
 use crate::mutant::{self, Mutant};
@@ -40,7 +40,9 @@ impl<N: Net> Proxy<N> {
     fn serve_steps(&mut self, slot: usize) {
         let mut finished = 0;
         loop {
-            match self.step(slot) {
+            let next = self.step(slot);
+            self.note_answer(slot);
+            match next {
                 Next::Wait => return self.wait(slot),
                 Next::Yield if mutant::is(Mutant::YieldForgotten) => return,
                 Next::Yield => return self.run_later(slot),
@@ -95,6 +97,34 @@ impl<N: Net> Proxy<N> {
                     (None, _) => Next::Wait,
                 }
             }
+        }
+    }
+
+    /// Tells the guess, once, that the head of the response has come.
+    fn note_answer(&mut self, slot: usize) {
+        if let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state)
+            && let Some(task) = self.tasks.get(key)
+            && task.status != 0
+        {
+            let status = task.status;
+            self.note_status(key, status);
+        }
+    }
+
+    /// Tells the guess that the server of this task answered with `status`, and what it said.
+    fn note_status(&mut self, key: usize, status: u16) {
+        let link = self.tasks.get(key).and_then(|task| task.link);
+        let Some(link) = link.and_then(|link| self.links.get_mut(link)) else {
+            return;
+        };
+        let Some(ticket) = &mut link.ticket else {
+            return;
+        };
+        let now = self.tools.now;
+        let told = std::mem::take(&mut self.tools.told);
+        self.guess.answered(now, ticket, status, told.retry_after);
+        if let Some(said) = told.said {
+            self.guess.told(now, link.server, &said);
         }
     }
 
@@ -190,7 +220,7 @@ impl<N: Net> Proxy<N> {
                 self.drop_link(
                     key,
                     if is_server {
-                        Outcome::Failed
+                        Outcome::Failed(guess::Failure::TimedOut)
                     } else {
                         Outcome::Abandoned
                     },
@@ -202,7 +232,11 @@ impl<N: Net> Proxy<N> {
                 "the request did not arrive in time",
                 Outcome::Abandoned,
             ),
-            Overdue::NoResponse => (504, "the server did not answer in time", Outcome::Failed),
+            Overdue::NoResponse => (
+                504,
+                "the server did not answer in time",
+                Outcome::Failed(guess::Failure::TimedOut),
+            ),
             Overdue::NoPlace => (
                 503,
                 "no place among the requests under way became free in time",
@@ -256,7 +290,8 @@ impl<N: Net> Proxy<N> {
                         task.turned_from = Some(server as u16);
                     }
                 }
-                self.drop_link(key, Outcome::Failed);
+                self.note_status(key, status);
+                self.drop_link(key, Outcome::Served);
                 self.place(slot);
             }
             Fault::Response(refusal) => {
@@ -269,7 +304,7 @@ impl<N: Net> Proxy<N> {
                         server.name, rule.text, rule.section
                     );
                 }
-                self.drop_link(key, Outcome::Failed);
+                self.drop_link(key, Outcome::Failed(guess::Failure::Broken));
                 if is_unanswered {
                     self.reply(slot, 502, "the server sent a broken response", false);
                 } else {
@@ -302,10 +337,10 @@ impl<N: Net> Proxy<N> {
         let breaks = task.breaks;
         self.drop_link(
             key,
-            if is_reused {
-                Outcome::Abandoned
-            } else {
-                Outcome::Failed
+            match (is_reused, stood) {
+                (true, _) => Outcome::Abandoned,
+                (false, true) => Outcome::Failed(guess::Failure::Reset),
+                (false, false) => Outcome::Failed(guess::Failure::Refused),
             },
         );
         if !stood {
@@ -397,12 +432,11 @@ impl<N: Net> Proxy<N> {
         // link for the rest of it.
         let has_rest = task.has_rest && !mutant::is(Mutant::LinkKeptWithBytesUnread);
         let ending = task.exchange.ending(has_rest || task.has_unsent());
-        let outcome = Outcome::Answered(task.status, self.tools.now.since(task.dispatched));
         let rest_max = task.exchange.rest_max();
         if let Some(link) = task.link.take() {
             let pooled = self.config.timeouts.pooled;
             let rest_max = rest_max.unwrap_or(pooled).min(pooled);
-            self.part(link, outcome, ending.keep_link.then_some(rest_max));
+            self.part(link, Outcome::Served, ending.keep_link.then_some(rest_max));
         }
         self.leave_place(key);
         self.record(slot, key);

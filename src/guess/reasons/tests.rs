@@ -1,7 +1,8 @@
 use super::*;
 use crate::config::Address;
-use crate::guess::{Failure, Outcome, Ticket, Told};
+use crate::guess::{Failure, Outcome, Ticket};
 use crate::health::Report;
+use crate::report::Said;
 
 const SECOND: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
@@ -122,9 +123,9 @@ fn what_makes_a_server_unfit_is_told() {
     let mut guess = valid(Policy::BestGuess, &configs);
     guess.stand(Time(0), 1, Standing::Refusing);
     guess.stand(Time(0), 2, Standing::Invalid);
-    let told = Told {
-        is_draining: Some(true),
-        ..Told::default()
+    let told = Said {
+        drains: Some(true),
+        ..Said::default()
     };
     guess.told(Time(0), 3, &told);
     guess.dispatched(Time(0), 4);
