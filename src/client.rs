@@ -98,8 +98,8 @@ pub struct Task {
     pub has_turned: bool,
     /// Which one, until it has been asked again because all others failed.
     pub turned_from: Option<u16>,
-    /// When the server was last given it.
-    pub dispatched: Time,
+    /// Whether content of it was still to come when the server was given it.
+    pub is_sending: bool,
     /// The status that the client got, 0 before that.
     pub status: u16,
     /// Bytes of the response's content that were read so far.
@@ -202,7 +202,7 @@ impl Told {
 
 impl Task {
     /// The task of `client`, before its first byte.
-    pub fn new(client: usize, now: Time) -> Task {
+    pub fn new(client: usize) -> Task {
         Task {
             client,
             link: None,
@@ -223,9 +223,9 @@ impl Task {
             stale_at: None,
             breaks: 0,
             may_turn: false,
+            is_sending: false,
             has_turned: false,
             turned_from: None,
-            dispatched: now,
             status: 0,
             content_bytes: 0,
             record: None,
@@ -266,7 +266,6 @@ impl Task {
     /// It goes to a server, perhaps not the first one: from its first byte.
     pub fn start(&mut self, link: usize, tools: &mut Tools) {
         self.link = Some(link);
-        self.dispatched = tools.now;
         self.has_moved = true;
         if !mutant::is(Mutant::CursorKeptForRetry) {
             self.sent = 0;
@@ -284,7 +283,7 @@ impl Task {
         self.release(&mut tools.pool);
         *self = Task {
             inbound,
-            ..Task::new(self.client, tools.now)
+            ..Task::new(self.client)
         };
     }
 }

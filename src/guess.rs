@@ -115,6 +115,14 @@ pub enum Outcome {
     Abandoned,
 }
 
+impl Ticket {
+    /// The last of the request's content has gone out: the server's time counts from now, not that
+    /// of a client that was slow to send it.
+    pub fn sent_whole(&mut self, now: Time) {
+        self.sent = now;
+    }
+}
+
 impl Guess {
     /// A guess among `servers` (at least one); `seed` decides what chance decides.
     pub fn new(policy: Policy, servers: &[ServerConfig], seed: u64) -> Guess {

@@ -21,7 +21,7 @@ use crate::client::{Client, ClientState, Task, Told, Tools};
 use crate::config::{Address, CheckMode, Config};
 use crate::conn::Conn;
 use crate::deadline::{Deadlines, Rang};
-use crate::guess::Guess;
+use crate::guess::{Guess, Reasons};
 use crate::health::{Health, Report, Rounds};
 use crate::link::{Link, LinkState};
 use crate::mutant::{self, Mutant};
@@ -49,6 +49,8 @@ pub struct Proxy<N: Net> {
     tasks: Slab<Task>,
     servers: Vec<Server<N::Socket>>,
     guess: Guess,
+    /// The last guesses with their reasons, if those were asked for.
+    guesses: VecDeque<(Time, Reasons)>,
     rounds: Rounds,
     deadlines: Deadlines,
     /// Clients that have more to do without waiting for anything.
@@ -143,6 +145,7 @@ impl<N: Net> Proxy<N> {
         Proxy {
             guess: Guess::new(config.policy, &config.servers, seed),
             rounds: Rounds::new(&config.check, now),
+            guesses: VecDeque::new(),
             first_round: if config.check.mode == CheckMode::Off {
                 0
             } else {
@@ -247,6 +250,12 @@ impl<N: Net> Proxy<N> {
     /// The same, to be changed: simulations do.
     pub fn net_mut(&mut self) -> &mut N {
         &mut self.net
+    }
+
+    /// The last guesses, the oldest first, with the reasons for each: up to a thousand, and none unless
+    /// the configuration asks for explanations.
+    pub fn guesses(&self) -> impl Iterator<Item = &(Time, Reasons)> {
+        self.guesses.iter()
     }
 
     /// What is in use right now, for tests and tables.

@@ -15,6 +15,9 @@ use crate::mutant::{self, Mutant};
 use crate::net::{Net, Owner, Token};
 use crate::probe::Failure;
 
+/// The last guesses of which the reasons are kept, if any are.
+const GUESSES_MAX: usize = 1000;
+
 impl<N: Net> Proxy<N> {
     /// A request is ready to be sent: it gets a place and a server, or waits for its turn.
     pub(super) fn place(&mut self, slot: usize) {
@@ -102,22 +105,22 @@ impl<N: Net> Proxy<N> {
             };
             let pick = self.guess.pick(self.tools.now, &task.tried);
             if self.config.explain {
-                let reasons = self.guess.explain(self.tools.now, pick, &task.tried);
-                let line = reasons.line(&self.config.servers);
-                match &task.record {
-                    Some(record) => info!("guess for {}: {line}", record.request_line()),
-                    None => info!("guess: {line}"),
-                }
+                self.note_guess(key, pick);
             }
+            let Some(task) = self.tasks.get_mut(key) else {
+                return;
+            };
             let server = match pick {
                 Pick::Server(server) => server,
                 Pick::Full => return self.enqueue(key, true),
-                // A bad answer is better than none: who gave it gives it again.
-                Pick::Nobody if let Some(server) = task.turned_from.take() => {
-                    task.tried.retain(|tried| *tried != server);
-                    continue;
-                }
-                Pick::Nobody => return self.nobody(slot, key),
+                Pick::Nobody => match task.turned_from.take() {
+                    // A bad answer is better than none: who gave it gives it again.
+                    Some(server) => {
+                        task.tried.retain(|tried| *tried != server);
+                        continue;
+                    }
+                    None => return self.nobody(slot, key),
+                },
             };
             match self.link_to(server, slot, key) {
                 Ok(link) => {
@@ -126,6 +129,7 @@ impl<N: Net> Proxy<N> {
                         return;
                     };
                     task.may_turn = may_turn;
+                    task.is_sending = !task.exchange.is_read();
                     task.start(link, &mut self.tools);
                     let ticket = self.guess.dispatched(self.tools.now, server);
                     if let Some(link) = self.links.get_mut(link) {
@@ -146,6 +150,23 @@ impl<N: Net> Proxy<N> {
                 }
             }
         }
+    }
+
+    /// Says why this was picked, and keeps the reasons.
+    fn note_guess(&mut self, key: usize, pick: Pick) {
+        let Some(task) = self.tasks.get(key) else {
+            return;
+        };
+        let now = self.tools.now;
+        let reasons = self.guess.explain(now, pick, &task.tried);
+        if let Some(record) = &task.record {
+            let line = reasons.line(&self.config.servers);
+            info!("guess for {}: {line}", record.request_line());
+        }
+        if self.guesses.len() == GUESSES_MAX {
+            self.guesses.pop_front();
+        }
+        self.guesses.push_back((now, reasons));
     }
 
     /// Whether a request that goes to `server` now could go to another one if that answers badly.

@@ -70,7 +70,7 @@ impl<N: Net> Proxy<N> {
             ClientState::Idle if !client.conn.is_readable() => Next::Wait,
             ClientState::Idle => {
                 let key = self.tasks.vacant_key();
-                let mut task = Task::new(slot, self.tools.now);
+                let mut task = Task::new(slot);
                 let next = client.read_head(&mut task, &mut self.tools, &self.config);
                 if !matches!(next, Next::Wait) || task.inbound.is_some() {
                     client.state = ClientState::Busy(key);
@@ -103,11 +103,20 @@ impl<N: Net> Proxy<N> {
     /// Tells the guess, once, that the head of the response has come.
     fn note_answer(&mut self, slot: usize) {
         if let Some(ClientState::Busy(key)) = self.clients.get(slot).map(|client| client.state)
-            && let Some(task) = self.tasks.get(key)
-            && task.status != 0
+            && let Some(task) = self.tasks.get_mut(key)
         {
             let status = task.status;
-            self.note_status(key, status);
+            let is_sent = task.is_sending && task.exchange.is_read() && !task.has_unsent();
+            if is_sent {
+                task.is_sending = false;
+                let link = task.link.and_then(|link| self.links.get_mut(link));
+                if let Some(ticket) = link.and_then(|link| link.ticket.as_mut()) {
+                    ticket.sent_whole(self.tools.now);
+                }
+            }
+            if status != 0 {
+                self.note_status(key, status);
+            }
         }
     }
 
