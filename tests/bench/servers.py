@@ -246,7 +246,8 @@ def footer(options, cells):
 Medians of {options.rounds} interleaved runs of {options.seconds:g} s each; requests and errors are sums. Latency counts from the moment at
 which a request was due, without errors, but with a timeout as {CLIENT_TIMEOUT:g} s. Load: of the capacity that is left
 ({capacities} requests/s). "Of best peer": p99 divided by the least p99 of the peers.
-All three repeat a GET elsewhere on a broken connection or a 500.
+All three repeat a GET elsewhere on a broken connection; bestguess and nginx do so on a 500, too. HAProxy
+passes a 500 on, and takes a server out that sends three in a row (observe layer7).
 "Answers by server": of those with 200; disturbed servers come first, in "all" slow, failing, paused, restarted.
 The load generator itself was late by {late[0]:.1f} ms (99th percentile of the worst run), {late[1]:.1f} ms at most;
 {options.repeated} runs were repeated because it had been late by more than {LATE_MS:g} ms (99th percentile)."""

@@ -226,7 +226,7 @@ defaults
     option httpchk GET /healthcheck
     option redispatch 1
     retries 3
-    retry-on conn-failure empty-response response-timeout 500
+    retry-on conn-failure empty-response response-timeout
     default-server check inter 1s fastinter 200ms downinter 500ms rise 2 fall 2
     default-server observe layer7 error-limit 3 on-error mark-down
 listen balancer
@@ -245,7 +245,7 @@ def start(binary, name, port, servers, directory):
     else:
         extra = name.split()[1:]
         command = [binary, f"127.0.0.1:{port}", *(f"127.0.0.1:{one}" for one in servers)]
-        # As the two peers are told: a GET that is answered with 500 is asked for elsewhere.
+        # As nginx is told: a GET that is answered with 500 is asked for elsewhere.
         command += ["-q", "--retry-status", "500", *extra]
     log = os.path.join(directory, "log")
     process = Process(command, log)
