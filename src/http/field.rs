@@ -45,62 +45,65 @@ pub enum Field {
 }
 
 impl Field {
-    /// The field of `name`, in any case.
+    /// The field of `name`, in any case. Length and first letter leave one candidate at most, so that
+    /// a name that is none of ours costs hardly more than that look.
     pub fn of(name: &[u8]) -> Field {
-        let candidates: &[(&[u8], Field)] = match name.len() {
-            2 => &[(b"te", Field::Te)],
-            3 => &[(b"via", Field::Via)],
-            5 => &[(b"proxy", Field::Proxy)],
-            4 => &[(b"host", Field::Host), (b"date", Field::Date)],
-            6 => &[(b"expect", Field::Expect), (b"cookie", Field::Kept)],
-            7 => &[(b"upgrade", Field::Upgrade), (b"trailer", Field::Trailer)],
-            9 => &[(b"forwarded", Field::Forwarded)],
-            10 => &[
-                (b"connection", Field::Connection),
-                (b"keep-alive", Field::KeepAlive),
-            ],
-            11 => &[(b"retry-after", Field::RetryAfter)],
-            12 => &[
-                (b"content-type", Field::Kept),
-                (b"max-forwards", Field::MaxForwards),
-            ],
-            13 => &[
-                (b"authorization", Field::Kept),
-                (b"cache-control", Field::Kept),
-            ],
-            14 => &[
-                (b"content-length", Field::ContentLength),
-                (b"http2-settings", Field::HttpSettings),
-            ],
-            15 => &[(b"x-forwarded-for", Field::XForwardedFor)],
-            16 => &[
-                (b"proxy-connection", Field::ProxyConnection),
-                (b"x-forwarded-host", Field::XForwardedHost),
-                (b"content-encoding", Field::Kept),
-            ],
-            17 => &[
-                (b"transfer-encoding", Field::TransferEncoding),
-                (b"x-forwarded-proto", Field::XForwardedProto),
-            ],
-            21 => &[(b"endpoint-load-metrics", Field::LoadMetrics)],
-            25 => &[(b"endpoint-load-metrics-bin", Field::LoadMetricsBinary)],
-            _ => return Field::Other,
-        };
-        for (candidate, field) in candidates {
-            if is_word(name, candidate) {
-                return *field;
+        let first = name.first().map_or(0, u8::to_ascii_lowercase);
+        match (name.len(), first) {
+            (2, b't') => Field::if_called(name, b"te", Field::Te),
+            (3, b'v') => Field::if_called(name, b"via", Field::Via),
+            (4, b'h') => Field::if_called(name, b"host", Field::Host),
+            (4, b'd') => Field::if_called(name, b"date", Field::Date),
+            (5, b'p') => Field::if_called(name, b"proxy", Field::Proxy),
+            (6, b'e') => Field::if_called(name, b"expect", Field::Expect),
+            (6, b'c') => Field::if_called(name, b"cookie", Field::Kept),
+            (7, b'u') => Field::if_called(name, b"upgrade", Field::Upgrade),
+            (7, b't') => Field::if_called(name, b"trailer", Field::Trailer),
+            (9, b'f') => Field::if_called(name, b"forwarded", Field::Forwarded),
+            (10, b'c') => Field::if_called(name, b"connection", Field::Connection),
+            (10, b'k') => Field::if_called(name, b"keep-alive", Field::KeepAlive),
+            (11, b'r') => Field::if_called(name, b"retry-after", Field::RetryAfter),
+            (12, b'c') => Field::if_called(name, b"content-type", Field::Kept),
+            (12, b'm') => Field::if_called(name, b"max-forwards", Field::MaxForwards),
+            (13, b'a') => Field::if_called(name, b"authorization", Field::Kept),
+            (13, b'c') => Field::if_called(name, b"cache-control", Field::Kept),
+            (14, b'c') => Field::if_called(name, b"content-length", Field::ContentLength),
+            (14, b'h') => Field::if_called(name, b"http2-settings", Field::HttpSettings),
+            (15, b'x') => Field::if_called(name, b"x-forwarded-for", Field::XForwardedFor),
+            (16, b'p') => Field::if_called(name, b"proxy-connection", Field::ProxyConnection),
+            (16, b'x') => Field::if_called(name, b"x-forwarded-host", Field::XForwardedHost),
+            (16, b'c') => Field::if_called(name, b"content-encoding", Field::Kept),
+            (17, b't') => Field::if_called(name, b"transfer-encoding", Field::TransferEncoding),
+            (17, b'x') => Field::if_called(name, b"x-forwarded-proto", Field::XForwardedProto),
+            (21, b'e') => Field::if_called(name, b"endpoint-load-metrics", Field::LoadMetrics),
+            (25, b'e') => {
+                Field::if_called(name, b"endpoint-load-metrics-bin", Field::LoadMetricsBinary)
             }
+            _ => Field::Other,
         }
-        let is_alike = |(candidate, field): &(&[u8], Field)| {
-            !matches!(
-                field,
-                Field::Kept | Field::RetryAfter | Field::LoadMetrics | Field::LoadMetricsBinary
-            ) && name.iter().zip(*candidate).all(|(byte, wanted)| {
-                byte.eq_ignore_ascii_case(wanted)
-                    || (*wanted == b'-' && !byte.is_ascii_alphanumeric())
-            })
-        };
-        if candidates.iter().any(is_alike) {
+    }
+
+    /// `field`, if `name` is `lower` in any case. Inlined, so that each length has its own compare.
+    #[inline(always)]
+    fn if_called(name: &[u8], lower: &[u8], field: Field) -> Field {
+        if is_word(name, lower) {
+            field
+        } else {
+            field.if_alike(name, lower)
+        }
+    }
+
+    /// Whether `name`, which is not `lower`, only feigns it: with other marks for its dashes.
+    #[cold]
+    fn if_alike(self, name: &[u8], lower: &[u8]) -> Field {
+        let is_harmless = matches!(
+            self,
+            Field::Kept | Field::RetryAfter | Field::LoadMetrics | Field::LoadMetricsBinary
+        );
+        let is_alike = name.iter().zip(lower).all(|(byte, wanted)| {
+            byte.eq_ignore_ascii_case(wanted) || (*wanted == b'-' && !byte.is_ascii_alphanumeric())
+        });
+        if is_alike && !is_harmless {
             Field::Lookalike
         } else {
             Field::Other

@@ -118,23 +118,30 @@ fn is_ip_literal(literal: &[u8]) -> bool {
 }
 
 /// Whether `word` is `lower`, a word of lower-case letters, digits and dashes, in any case. A `word`
-/// with control bytes may be mistaken: field names and values have none.
+/// with control bytes may be mistaken: field names and values have none. Where `lower` is a constant
+/// it comes down to a few loads.
+#[inline(always)]
 pub fn is_word(word: &[u8], lower: &[u8]) -> bool {
-    /// Bytes that overlap, so that two loads do for any length between.
-    fn ends<const N: usize>(word: &[u8]) -> Option<([u8; N], [u8; N])> {
-        Some((*word.first_chunk()?, *word.last_chunk()?))
-    }
     // The bit that tells a small letter from a capital is set in digits and dashes too.
-    let eight = |bytes: [u8; 8]| u64::from_ne_bytes(bytes) | 0x2020_2020_2020_2020;
-    let four = |bytes: [u8; 4]| u32::from_ne_bytes(bytes) | 0x2020_2020;
-    if word.len() != lower.len() || word.len() > 16 {
-        return word.eq_ignore_ascii_case(lower);
+    let eight = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes) | 0x2020_2020_2020_2020;
+    let four = |bytes: &[u8; 4]| u32::from_ne_bytes(*bytes) | 0x2020_2020;
+    if word.len() != lower.len() {
+        return false;
     }
-    if let (Some(word), Some(lower)) = (ends(word), ends(lower)) {
-        return eight(word.0) == eight(lower.0) && eight(word.1) == eight(lower.1);
+    // The last bytes overlap those before them, so that whole loads do for any length.
+    let ((eights, _), (lower_eights, _)) = (word.as_chunks(), lower.as_chunks());
+    if let (Some(last), Some(lower_last)) = (word.last_chunk(), lower.last_chunk()) {
+        let mut pairs = eights.iter().zip(lower_eights);
+        return pairs.all(|(word, lower)| eight(word) == eight(lower))
+            && eight(last) == eight(lower_last);
     }
-    if let (Some(word), Some(lower)) = (ends(word), ends(lower)) {
-        return four(word.0) == four(lower.0) && four(word.1) == four(lower.1);
+    if let (Some(first), Some(last), Some(lower_first), Some(lower_last)) = (
+        word.first_chunk(),
+        word.last_chunk(),
+        lower.first_chunk(),
+        lower.last_chunk(),
+    ) {
+        return four(first) == four(lower_first) && four(last) == four(lower_last);
     }
     word.eq_ignore_ascii_case(lower)
 }
