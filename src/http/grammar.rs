@@ -5,48 +5,63 @@
 
 use std::net::Ipv6Addr;
 
-/// A set of bytes.
-pub struct Class([bool; 256]);
+/// A set of bytes, as a table of what each byte outside it spoils.
+pub struct Class([u8; 256]);
 
 impl Class {
+    /// Letters, digits and `bytes`.
     const fn of(bytes: &[u8]) -> Class {
-        let mut table = [false; 256];
+        let mut table = [1; 256];
         let mut byte = 0;
         while byte < 256 {
-            table[byte] = (byte as u8).is_ascii_alphanumeric();
+            table[byte] = !(byte as u8).is_ascii_alphanumeric() as u8;
             byte += 1;
         }
         let mut index = 0;
         while index < bytes.len() {
-            table[bytes[index] as usize] = true;
+            table[bytes[index] as usize] = 0;
             index += 1;
         }
         Class(table)
     }
 
-    /// Whether every one of `bytes` is in the class.
+    /// Whether every one of `bytes` is in the class. Looks at all of them, in eights: most words are
+    /// good, and what need not stop is quicker.
+    #[inline]
     pub fn has_all(&self, bytes: &[u8]) -> bool {
-        bytes.iter().all(|byte| self.0[usize::from(*byte)])
+        let spoils = |spoilt: u8, byte: &u8| spoilt | self.0[usize::from(*byte)];
+        let (eights, rest) = bytes.as_chunks::<8>();
+        let spoilt = eights
+            .iter()
+            .fold(0, |spoilt, eight| eight.iter().fold(spoilt, spoils));
+        rest.iter().fold(spoilt, spoils) == 0
     }
 }
 
 /// What a token is made of (RFC 9110 §5.6.2).
 pub static TOKEN: Class = Class::of(b"!#$%&'*+-.^_`|~");
 /// What a request target may be made of: RFC 3986 §3.3 and §3.4, and the brackets, braces, bar,
-/// caret, backtick and backslash that browsers send unescaped in queries and that mean nothing to
-/// framing.
-static TARGET: Class = Class::of(b"/?:@-._~%!$&'()*+,;=[]{}|^`\\");
-/// What an authority without user information may be made of (RFC 3986 §3.2), but for the comma: a
-/// host with one would read as two in X-Forwarded-Host, or where equal fields are joined.
-static AUTHORITY: Class = Class::of(b"-._~%!$&'()*+;=:[]");
+/// caret and backtick that browsers send unescaped in queries and that mean nothing to framing.
+static TARGET: Class = Class::of(b"/?:@-._~%!$&'()*+,;=[]{}|^`");
+/// The same of its query, where browsers leave a backslash too.
+static QUERY: Class = Class::of(b"/?:@-._~%!$&'()*+,;=[]{}|^`\\");
+/// What a registered name or an IPv4 address may be made of (RFC 3986 §3.2.2) beside escapes, but for
+/// the comma: a host with one would read as two in X-Forwarded-Host, or where equal fields are joined.
+static NAME: Class = Class::of(b"-._~!$&'()*+;=");
+/// The same with escapes.
+static ESCAPED: Class = Class::of(b"-._~!$&'()*+;=%");
+/// What stands between the brackets of an IP literal.
+static LITERAL: Class = Class::of(b"-._~!$&'()*+;=:");
 
 /// Whether `target` is made of what a request target may be made of. A backslash is a part of a query
 /// only: in a path some take it for a slash.
 pub fn is_target(target: &[u8]) -> bool {
-    TARGET.has_all(target)
-        && memchr::memchr(b'\\', target).is_none_or(|backslash| {
-            memchr::memchr(b'?', target).is_some_and(|query| query < backslash)
-        })
+    if TARGET.has_all(target) {
+        return true;
+    }
+    let query = memchr::memchr(b'?', target).unwrap_or(target.len());
+    let (path, query) = target.split_at(query);
+    TARGET.has_all(path) && QUERY.has_all(query)
 }
 
 /// Whether `bytes` is a token: not empty, and token characters only.
@@ -58,36 +73,22 @@ pub fn is_token(bytes: &[u8]) -> bool {
 /// perhaps with a port (RFC 9110 §7.2, RFC 3986 §3.2.2). An empty one is, but not a port alone (RFC
 /// 9110 §4.2.1).
 pub fn is_host(host: &[u8]) -> bool {
-    if !AUTHORITY.has_all(host) {
-        return false;
+    match without_port(host) {
+        [] => host.is_empty(),
+        [b'[', literal @ .., b']'] => LITERAL.has_all(literal) && is_ip_literal(literal),
+        name => NAME.has_all(name) || ESCAPED.has_all(name) && are_escapes_whole(name),
     }
-    let port = match host {
-        [] => return true,
-        [b'[', rest @ ..] => {
-            let Some(end) = memchr::memchr(b']', rest) else {
-                return false;
-            };
-            let (literal, behind) = rest.split_at(end);
-            if !is_ip_literal(literal) {
-                return false;
-            }
-            behind.get(1..).unwrap_or_default()
+}
+
+/// `host` without the colon and the port that it may end in.
+fn without_port(host: &[u8]) -> &[u8] {
+    let mut name = host;
+    loop {
+        match name {
+            [before @ .., b':'] => return before,
+            [before @ .., b'0'..=b'9'] => name = before,
+            _ => return host,
         }
-        _ => {
-            let (name, port) = host.split_at(memchr::memchr(b':', host).unwrap_or(host.len()));
-            if name.is_empty()
-                || name.iter().any(|byte| b"[]".contains(byte))
-                || !are_escapes_whole(name)
-            {
-                return false;
-            }
-            port
-        }
-    };
-    match port {
-        [] => true,
-        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
-        _ => false,
     }
 }
 
