@@ -465,19 +465,18 @@ fn judge(
         // Whatever answers it has no content, even if it is refused.
         task.exchange.method = Method::Head;
     }
-    let Some(end) = head::find_end(bytes, searched) else {
-        head::begun(bytes, searched)?;
+    let mut slots = head::slots();
+    let Some(request) = head::next_request(bytes, searched, &mut slots)? else {
         return Ok(None);
     };
-    let (head_bytes, content) = bytes.split_at_mut(end);
-    let mut slots = head::slots();
-    let request = head::request(head_bytes, &mut slots)?;
+    let end = request.fields.source().len();
     out.clear();
     rewrite::request(out, &request, forwarding);
     task.exchange.ask(&request);
     task.record = is_recorded.then(|| Box::new(Record::of(&request)));
     let mut used = blank + end;
     if let RequestState::Content(meter) = &mut task.exchange.request {
+        let content = bytes.get_mut(end..).unwrap_or_default();
         let passed = meter.pass(content)?;
         used += passed.read;
         out.extend_from_slice(content.get(..passed.kept).unwrap_or_default());

@@ -432,23 +432,17 @@ fn judge_response(
     let mut searched = searched;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
-        let Some(end) = head::find_end(rest, searched) else {
-            head::response_begun(rest, searched).map_err(Fault::Response)?;
+        let is_sent_whole = !task.has_unsent();
+        let exchange = &mut task.exchange;
+        let mut slots = head::slots();
+        let next = head::next_response(rest, searched, exchange.method, &mut slots);
+        let Some(response) = next.map_err(Fault::Response)? else {
             return Ok(Judged {
                 content: at,
                 kept: 0,
                 is_whole: false,
             });
         };
-        let mut slots = head::slots();
-        let is_sent_whole = !task.has_unsent();
-        let exchange = &mut task.exchange;
-        let response = head::response(
-            rest.get(..end).unwrap_or_default(),
-            exchange.method,
-            &mut slots,
-        )
-        .map_err(Fault::Response)?;
         let is_unwanted = response.status >= 400
             && hearing.retry_statuses.contains(&response.status)
             && task.may_turn
@@ -476,7 +470,7 @@ fn judge_response(
             rewrite::response(out, &response, answering);
         }
         let status = response.status;
-        at += end;
+        at += response.fields.source().len();
         searched = 0;
         if heard != Heard::Interim {
             task.status = status;

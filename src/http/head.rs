@@ -185,31 +185,76 @@ fn ends_in_crlf(lines: &[u8]) -> Result<(), Refusal> {
 /// # Errors
 /// The row of the table that it breaks.
 pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'b>, Refusal> {
-    // What `begun` would refuse of a part is refused for the same reason here.
-    let refused = |refusal| begun(head, 0).err().unwrap_or(refusal);
-    if head.len() > HEAD_MAX {
-        return Err(refused(Refusal::HeadTooLong));
+    next_request(head, 0, slots)?
+        .filter(|request| request.fields.source().len() == head.len())
+        .ok_or(Refusal::LineEnd)
+}
+
+/// Judges the request head that `bytes` begin with; none: it is not whole, and may become right. The
+/// first `seen` bytes were judged before. Linear in the head's length, and in its pieces' too: a head
+/// that comes whole is not searched for its end, one that does not is not cut before it is there.
+///
+/// # Errors
+/// The row of the table that it breaks, the same however the head was cut into pieces.
+pub fn next_request<'b>(
+    bytes: &'b [u8],
+    seen: usize,
+    slots: &'b mut Slots<'b>,
+) -> Result<Option<Request<'b>>, Refusal> {
+    if seen > 0 && find_end(bytes, seen).is_none() {
+        return begun(bytes, seen).map(|()| None);
     }
+    match cut_request(bytes, slots) {
+        Ok(request) => {
+            debug_assert_eq!(find_end(bytes, 0), Some(request.fields.source().len()));
+            Ok(Some(request))
+        }
+        Err(refusal) => not_cut(bytes, refusal, begun).map(|()| None),
+    }
+}
+
+/// What is to be said of `bytes` that could not be cut because of `refusal`: nothing, if the head is
+/// not whole and what came of it may stand. What `begun` refuses of a part comes first.
+#[cold]
+fn not_cut(
+    bytes: &[u8],
+    refusal: Refusal,
+    begun: fn(&[u8], usize) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    match find_end(bytes, 0) {
+        Some(end) => begun(bytes.get(..end).unwrap_or(bytes), 0).and(Err(refusal)),
+        None => begun(bytes, 0),
+    }
+}
+
+/// The head that httparse made out in the first bytes of `bytes`.
+fn cut(bytes: &[u8], outcome: httparse::Result<usize>) -> Result<&[u8], Refusal> {
+    match outcome {
+        Ok(httparse::Status::Complete(length)) if length > HEAD_MAX => Err(Refusal::HeadTooLong),
+        Ok(httparse::Status::Complete(length)) => bytes.get(..length).ok_or(Refusal::LineEnd),
+        Ok(httparse::Status::Partial) => Err(Refusal::LineEnd),
+        Err(httparse::Error::HeaderName) => Err(Refusal::FieldName),
+        Err(httparse::Error::HeaderValue) => Err(Refusal::FieldValue),
+        Err(httparse::Error::NewLine) => Err(Refusal::LineEnd),
+        Err(httparse::Error::TooManyHeaders) => Err(Refusal::TooManyFields),
+        Err(httparse::Error::Version) => Err(Refusal::Version),
+        Err(httparse::Error::Token | httparse::Error::Status) => Err(Refusal::RequestLine),
+    }
+}
+
+fn cut_request<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'b>, Refusal> {
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(head, slots) {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(refused(Refusal::LineEnd)),
-        Err(error) => return Err(refused(cut_failed(error))),
-    }
+    let head = cut(bytes, parsed.parse_with_uninit_headers(bytes, slots))?;
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
-        return Err(refused(Refusal::RequestLine));
+        return Err(Refusal::RequestLine);
     };
-    let version = if parsed.version == Some(1) {
-        Version::Http11
-    } else {
-        Version::Http10
-    };
+    let version = version_of(parsed.version);
     // httparse skips blank lines and takes a bare LF for a line's end: neither has a place here.
     let line = method.len() + target.len() + b"  HTTP/1.1\r\n".len();
     if method.len() > METHOD_MAX || head.as_ptr() != method.as_ptr() {
-        return Err(refused(Refusal::RequestLine));
+        return Err(Refusal::RequestLine);
     }
-    let fields = judge_lines(parsed.headers, head, line).map_err(refused)?;
+    let fields = judge_lines(parsed.headers, head, line)?;
     let mut request = Request {
         method_name: method.as_bytes(),
         method: method_of(method.as_bytes()),
@@ -238,39 +283,57 @@ pub fn response<'b>(
     method: Method,
     slots: &'b mut Slots<'b>,
 ) -> Result<Response<'b>, Refusal> {
-    let refused = |refusal| response_begun(head, 0).err().unwrap_or(refusal);
-    if head.len() > HEAD_MAX {
-        return Err(refused(Refusal::HeadTooLong));
+    next_response(head, 0, method, slots)?
+        .filter(|response| response.fields.source().len() == head.len())
+        .ok_or(Refusal::LineEnd)
+}
+
+/// Judges the head of a response to a request of `method` that `bytes` begin with, as `next_request`
+/// does a request's.
+///
+/// # Errors
+/// The row of the table that it breaks, the same however the head was cut into pieces.
+pub fn next_response<'b>(
+    bytes: &'b [u8],
+    seen: usize,
+    method: Method,
+    slots: &'b mut Slots<'b>,
+) -> Result<Option<Response<'b>>, Refusal> {
+    if seen > 0 && find_end(bytes, seen).is_none() {
+        return response_begun(bytes, seen).map(|()| None);
     }
-    let mut parsed = httparse::Response::new(&mut []);
-    let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut parsed,
-        head,
-        slots,
-    );
-    match outcome {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(refused(Refusal::LineEnd)),
-        Err(httparse::Error::Version | httparse::Error::Status) => {
-            return Err(refused(Refusal::StatusLine));
+    match cut_response(bytes, method, slots) {
+        Ok(response) => {
+            debug_assert_eq!(find_end(bytes, 0), Some(response.fields.source().len()));
+            Ok(Some(response))
         }
-        Err(error) => return Err(refused(cut_failed(error))),
+        Err(refusal) => not_cut(bytes, refusal, response_begun).map(|()| None),
     }
+}
+
+fn cut_response<'b>(
+    bytes: &'b [u8],
+    method: Method,
+    slots: &'b mut Slots<'b>,
+) -> Result<Response<'b>, Refusal> {
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let outcome = config.parse_response_with_uninit_headers(&mut parsed, bytes, slots);
+    let head = match outcome {
+        Err(httparse::Error::Version | httparse::Error::Status) => Err(Refusal::StatusLine),
+        outcome => cut(bytes, outcome),
+    }?;
     let status = parsed.code.unwrap_or(0);
     // httparse skips blank lines before it, and takes any three digits.
     if !(100..1000).contains(&status) || !head.starts_with(b"HTTP/1.") {
-        return Err(refused(Refusal::StatusLine));
+        return Err(Refusal::StatusLine);
     }
-    let version = if parsed.version == Some(1) {
-        Version::Http11
-    } else {
-        Version::Http10
-    };
+    let version = version_of(parsed.version);
     let line = first_line(head);
     let reason = line
         .get(13..line.len().saturating_sub(2))
         .unwrap_or_default();
-    let fields = judge_lines(parsed.headers, head, line.len()).map_err(refused)?;
+    let fields = judge_lines(parsed.headers, head, line.len())?;
     let mut response = Response {
         status,
         reason,
@@ -287,23 +350,20 @@ pub fn response<'b>(
     Ok(response)
 }
 
+/// The version by its minor number, of which httparse knows two.
+fn version_of(minor: Option<u8>) -> Version {
+    if minor == Some(1) {
+        Version::Http11
+    } else {
+        Version::Http10
+    }
+}
+
 /// The first line of `head`, with its line end.
 fn first_line(head: &[u8]) -> &[u8] {
     match memchr::memchr(b'\n', head) {
         Some(end) => head.get(..=end).unwrap_or_default(),
         None => head,
-    }
-}
-
-/// What a failed cut of httparse means.
-fn cut_failed(error: httparse::Error) -> Refusal {
-    match error {
-        httparse::Error::HeaderName => Refusal::FieldName,
-        httparse::Error::HeaderValue => Refusal::FieldValue,
-        httparse::Error::NewLine => Refusal::LineEnd,
-        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
-        httparse::Error::Version => Refusal::Version,
-        httparse::Error::Token | httparse::Error::Status => Refusal::RequestLine,
     }
 }
 

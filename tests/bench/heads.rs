@@ -42,9 +42,9 @@ fn ask(bytes: &[u8], out: &mut Vec<u8>) {
         trust: false,
         forwarded: false,
     };
-    let end = head::find_end(bytes, 0).unwrap();
     let mut slots = head::slots();
-    let request = head::request(&bytes[..end], &mut slots).ok().unwrap();
+    let request = head::next_request(bytes, 0, &mut slots);
+    let request = request.ok().flatten().unwrap();
     out.clear();
     rewrite::request(out, &request, &forwarding);
 }
@@ -59,10 +59,9 @@ fn answer(bytes: &[u8], out: &mut Vec<u8>) {
         switch: false,
         trailers: false,
     };
-    let end = head::find_end(bytes, 0).unwrap();
     let mut slots = head::slots();
-    let response = head::response(&bytes[..end], Method::Idempotent, &mut slots);
-    let response = response.ok().unwrap();
+    let response = head::next_response(bytes, 0, Method::Idempotent, &mut slots);
+    let response = response.ok().flatten().unwrap();
     out.clear();
     rewrite::response(out, &response, answering);
 }

@@ -17,9 +17,17 @@ struct Asked {
 }
 
 fn ask(head: &[u8]) -> Result<Asked, Refusal> {
+    request(head, &mut slots()).map(|request| asked(&request))
+}
+
+fn ask_next(bytes: &[u8], seen: usize) -> Result<Option<Asked>, Refusal> {
     let mut slots = slots();
-    let request = request(head, &mut slots)?;
-    Ok(Asked {
+    let request = next_request(bytes, seen, &mut slots)?;
+    Ok(request.map(|request| asked(&request)))
+}
+
+fn asked(request: &Request<'_>) -> Asked {
+    Asked {
         target: request.target.to_vec(),
         authority: request.authority.map(<[u8]>::to_vec),
         framing: request.framing,
@@ -31,38 +39,42 @@ fn ask(head: &[u8]) -> Result<Asked, Refusal> {
             .iter()
             .map(|line| (line.kind, line.value.to_vec()))
             .collect(),
-    })
+    }
 }
 
 /// What of a response the tests compare: status, reason, framing, whether the link is kept.
 type Heard = (u16, Vec<u8>, Framing, bool);
 
 fn hear(head: &[u8], method: Method) -> Result<Heard, Refusal> {
+    response(head, method, &mut slots()).map(|response| heard(&response))
+}
+
+fn hear_next(bytes: &[u8], seen: usize) -> Result<Option<Heard>, Refusal> {
     let mut slots = slots();
-    let response = response(head, method, &mut slots)?;
-    Ok((
+    let response = next_response(bytes, seen, Method::Idempotent, &mut slots)?;
+    Ok(response.map(|response| heard(&response)))
+}
+
+fn heard(response: &Response<'_>) -> Heard {
+    (
         response.status,
         response.reason.to_vec(),
         response.framing,
         response.keep_alive,
-    ))
+    )
 }
 
-/// The verdict on a client that sends `bytes` in such pieces; none: more is awaited.
+/// The verdict on a peer that sends `bytes` in such pieces; none: more is awaited.
 fn in_pieces<T>(
     bytes: &[u8],
     piece: usize,
-    whole: impl Fn(&[u8]) -> Result<T, Refusal>,
-    part: impl Fn(&[u8], usize) -> Result<(), Refusal>,
+    next: impl Fn(&[u8], usize) -> Result<Option<T>, Refusal>,
 ) -> Option<Result<T, Refusal>> {
     let mut seen = 0;
     while seen < bytes.len() {
         let come = &bytes[..bytes.len().min(seen.saturating_add(piece))];
-        if let Some(end) = find_end(come, seen) {
-            return Some(whole(&come[..end]));
-        }
-        if let Err(refusal) = part(come, seen) {
-            return Some(Err(refusal));
+        if let Some(verdict) = next(come, seen).transpose() {
+            return Some(verdict);
         }
         seen = come.len();
     }
@@ -71,11 +83,11 @@ fn in_pieces<T>(
 
 /// The verdict on a client, which must not depend on the pieces.
 fn verdict(bytes: &[u8]) -> Option<Result<Asked, Refusal>> {
-    let at_once = in_pieces(bytes, usize::MAX, ask, begun);
+    let at_once = in_pieces(bytes, usize::MAX, ask_next);
     for piece in [1, 2, 3, 1000] {
         if bytes.len() / piece < 20_000 {
             assert_eq!(
-                in_pieces(bytes, piece, ask, begun),
+                in_pieces(bytes, piece, ask_next),
                 at_once,
                 "{piece}: {}",
                 shown(bytes)
@@ -445,12 +457,7 @@ fn every_refused_request_is_refused_for_its_own_reason_whatever_the_pieces() {
 fn every_refused_response_is_refused_for_its_own_reason_whatever_the_pieces() {
     for (refusal, bytes) in refused_responses() {
         for piece in [1, 7, usize::MAX] {
-            let outcome = in_pieces(
-                &bytes,
-                piece,
-                |head| hear(head, Method::Idempotent),
-                response_begun,
-            );
+            let outcome = in_pieces(&bytes, piece, hear_next);
             assert_eq!(outcome, Some(Err(refusal)), "{piece}: {}", shown(&bytes));
         }
     }
@@ -506,7 +513,8 @@ fn what_is_right_passes_whatever_the_pieces() {
         assert!(ask(&bytes).is_ok());
         // What comes behind it makes no difference.
         let more = [bytes.as_slice(), b"\nrest\r\n\r\n"].concat();
-        assert_eq!(in_pieces(&more, 1, ask, begun), verdict(&bytes));
+        assert_eq!(in_pieces(&more, 1, ask_next), verdict(&bytes));
+        assert_eq!(in_pieces(&more, usize::MAX, ask_next), verdict(&bytes));
     }
 }
 
