@@ -1,6 +1,9 @@
 //! Field lines: which of them the judge and the rewriting know, and where they stand in the head.
 
+use std::mem::MaybeUninit;
+
 use super::grammar::is_word;
+use super::rules::Refusal;
 
 /// The most fields that a head may have.
 pub const FIELDS_MAX: usize = 100;
@@ -166,12 +169,44 @@ pub fn in_trailers(name: &[u8]) -> InTrailers {
     }
 }
 
+/// Room for one head's fields: lent by the caller, so that nothing is allocated.
+pub struct Slots<'b> {
+    /// For httparse's cut.
+    pub(super) headers: [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX],
+    /// For what the judge notes of each.
+    pub(super) marks: [Mark; FIELDS_MAX],
+}
+
+/// Empty slots for one head.
+pub fn slots<'b>() -> Slots<'b> {
+    Slots {
+        headers: [const { MaybeUninit::uninit() }; FIELDS_MAX],
+        marks: [Mark::NONE; FIELDS_MAX],
+    }
+}
+
+/// What the judge notes of one field line.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) kind: Field,
+    is_plain: bool,
+}
+
+impl Mark {
+    const NONE: Mark = Mark {
+        kind: Field::Other,
+        is_plain: false,
+    };
+}
+
 /// The fields of one head, as httparse cut them, with what each is.
 pub struct Fields<'b> {
     pub(super) headers: &'b [httparse::Header<'b>],
-    pub(super) kinds: [Field; FIELDS_MAX],
+    pub(super) marks: &'b mut [Mark; FIELDS_MAX],
     /// The bytes that all of them point into.
-    pub(super) source: &'b [u8],
+    source: &'b [u8],
+    /// Where in them the first one begins.
+    start: usize,
 }
 
 /// One field line.
@@ -183,28 +218,128 @@ pub struct FieldLine<'b> {
     pub name: &'b [u8],
     /// Its value, without blanks around it.
     pub value: &'b [u8],
+    /// Whether it stands in the head as it should: one blank behind the colon, a value, no blanks at
+    /// the end.
+    pub(super) is_plain: bool,
 }
 
 impl<'b> Fields<'b> {
+    /// The fields of the head `source`, in which the first line's end is behind `start` bytes.
+    pub(super) fn new(
+        headers: &'b [httparse::Header<'b>],
+        marks: &'b mut [Mark; FIELDS_MAX],
+        source: &'b [u8],
+        start: usize,
+    ) -> Fields<'b> {
+        Fields {
+            headers,
+            marks,
+            source,
+            start,
+        }
+    }
+
+    /// Looks at each line once and where it stands, marks it and hands it to `take`.
+    ///
+    /// # Errors
+    /// `FieldName`, `LineEnd`: the lines do not follow each other from the first line to the empty
+    /// one, each with its CR LF. Otherwise what `take` says.
+    #[inline]
+    pub(super) fn judge(
+        &mut self,
+        mut take: impl FnMut(FieldLine<'b>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let (first, mut rest) = self
+            .source
+            .split_at_checked(self.start)
+            .ok_or(Refusal::LineEnd)?;
+        if !first.ends_with(b"\r\n") {
+            return Err(Refusal::LineEnd);
+        }
+        for (header, mark) in self.headers.iter().zip(self.marks.iter_mut()) {
+            let (is_plain, behind) = judge_line(header, rest)?;
+            rest = behind;
+            let kind = Field::of(header.name.as_bytes());
+            *mark = Mark { kind, is_plain };
+            take(FieldLine::of(header, mark))?;
+        }
+        // The empty line, and nothing behind it.
+        if rest == b"\r\n" {
+            Ok(())
+        } else {
+            Err(Refusal::LineEnd)
+        }
+    }
+
     /// The field lines in their order.
     pub fn iter(&self) -> impl Iterator<Item = FieldLine<'b>> + '_ {
         self.headers
             .iter()
-            .zip(&self.kinds)
-            .map(|(header, kind)| FieldLine {
-                kind: *kind,
-                name: header.name.as_bytes(),
-                value: header.value,
-            })
+            .zip(self.marks.iter())
+            .map(|(header, mark)| FieldLine::of(header, mark))
     }
 
     /// Where in the head `part`, a name or value of it, begins.
     pub fn offset(&self, part: &[u8]) -> usize {
-        (part.as_ptr() as usize).wrapping_sub(self.source.as_ptr() as usize)
+        offset(self.source, part)
     }
 
     /// The head that they are in.
     pub fn source(&self) -> &'b [u8] {
         self.source
+    }
+
+    /// Where in the head the first of them begins.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+}
+
+impl<'b> FieldLine<'b> {
+    fn of(header: &httparse::Header<'b>, mark: &Mark) -> FieldLine<'b> {
+        FieldLine {
+            kind: mark.kind,
+            name: header.name.as_bytes(),
+            value: header.value,
+            is_plain: mark.is_plain,
+        }
+    }
+}
+
+/// Where in `whole` its `part` begins.
+fn offset(whole: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize)
+}
+
+/// Judges the line that `rest` begins with, which httparse took for `header`: whether it is plain, and
+/// what stands behind it.
+#[inline]
+fn judge_line<'b>(
+    header: &httparse::Header<'_>,
+    rest: &'b [u8],
+) -> Result<(bool, &'b [u8]), Refusal> {
+    let name = header.name.as_bytes();
+    if name.is_empty() || offset(rest, name) != 0 {
+        return Err(Refusal::FieldName);
+    }
+    // An empty value points to where httparse stopped, so the search starts behind the colon.
+    let value = if header.value.is_empty() {
+        name.len() + 1
+    } else {
+        offset(rest, header.value)
+    };
+    let is_plain = !header.value.is_empty() && rest.get(name.len()..value) == Some(b": ");
+    let end = value.wrapping_add(header.value.len());
+    let mut behind = rest.get(end..).unwrap_or_default();
+    if let [b'\r', b'\n', rest @ ..] = behind {
+        return Ok((is_plain, rest));
+    }
+    // Behind the value may come blanks, then nothing but CR LF.
+    while let [b' ' | b'\t', rest @ ..] = behind {
+        behind = rest;
+    }
+    match behind {
+        [b'\r', b'\n', rest @ ..] => Ok((false, rest)),
+        _ => Err(Refusal::LineEnd),
     }
 }

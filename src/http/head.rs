@@ -4,13 +4,12 @@
 //! here. `Refusal` and its table in `rules` are the whole law: each row has its status, its text and
 //! the section it comes from. What is accepted has exactly one reading. Linear in the head's length.
 
-use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
 use super::body::Framing;
-pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields};
+pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields, Slots, slots};
 use super::grammar::{TOKEN, is_target, is_token};
 use super::judge;
 pub use super::rules::{RULES, Refusal, Rule};
@@ -96,14 +95,6 @@ pub struct Response<'b> {
     pub idle_seconds: Option<u64>,
     /// Its fields.
     pub fields: Fields<'b>,
-}
-
-/// Room for httparse's cut: lent by the caller, so that nothing is allocated.
-pub type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX];
-
-/// Empty slots for one head.
-pub fn slots<'b>() -> Slots<'b> {
-    [const { MaybeUninit::uninit() }; FIELDS_MAX]
 }
 
 /// The end of the head that `bytes` begin with, behind its empty line, if it is there; the first
@@ -244,7 +235,10 @@ fn cut(bytes: &[u8], outcome: httparse::Result<usize>) -> Result<&[u8], Refusal>
 
 fn cut_request<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'b>, Refusal> {
     let mut parsed = httparse::Request::new(&mut []);
-    let head = cut(bytes, parsed.parse_with_uninit_headers(bytes, slots))?;
+    let head = cut(
+        bytes,
+        parsed.parse_with_uninit_headers(bytes, &mut slots.headers),
+    )?;
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(Refusal::RequestLine);
     };
@@ -254,7 +248,6 @@ fn cut_request<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<
     if method.len() > METHOD_MAX || head.as_ptr() != method.as_ptr() {
         return Err(Refusal::RequestLine);
     }
-    let fields = judge_lines(parsed.headers, head, line)?;
     let mut request = Request {
         method_name: method.as_bytes(),
         method: method_of(method.as_bytes()),
@@ -267,7 +260,7 @@ fn cut_request<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<
         upgrade: false,
         takes_trailers: false,
         hops: None,
-        fields,
+        fields: Fields::new(parsed.headers, &mut slots.marks, head, line),
     };
     judge::target(&mut request)?;
     judge::request_fields(&mut request)?;
@@ -318,7 +311,7 @@ fn cut_response<'b>(
 ) -> Result<Response<'b>, Refusal> {
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let outcome = config.parse_response_with_uninit_headers(&mut parsed, bytes, slots);
+    let outcome = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut slots.headers);
     let head = match outcome {
         Err(httparse::Error::Version | httparse::Error::Status) => Err(Refusal::StatusLine),
         outcome => cut(bytes, outcome),
@@ -329,11 +322,13 @@ fn cut_response<'b>(
         return Err(Refusal::StatusLine);
     }
     let version = version_of(parsed.version);
-    let line = first_line(head);
-    let reason = line
-        .get(13..line.len().saturating_sub(2))
-        .unwrap_or_default();
-    let fields = judge_lines(parsed.headers, head, line.len())?;
+    // The first line ends where the fields begin. What httparse says of the reason leaves out what is
+    // beyond ASCII.
+    let line = match parsed.headers.first() {
+        Some(header) => (header.name.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize),
+        None => head.len().saturating_sub(b"\r\n".len()),
+    };
+    let reason = head.get(13..line.saturating_sub(2)).unwrap_or_default();
     let mut response = Response {
         status,
         reason,
@@ -344,7 +339,7 @@ fn cut_response<'b>(
         metrics: None,
         retry_after: false,
         idle_seconds: None,
-        fields,
+        fields: Fields::new(parsed.headers, &mut slots.marks, head, line),
     };
     judge::response_fields(&mut response, method)?;
     Ok(response)
@@ -356,14 +351,6 @@ fn version_of(minor: Option<u8>) -> Version {
         Version::Http11
     } else {
         Version::Http10
-    }
-}
-
-/// The first line of `head`, with its line end.
-fn first_line(head: &[u8]) -> &[u8] {
-    match memchr::memchr(b'\n', head) {
-        Some(end) => head.get(..=end).unwrap_or_default(),
-        None => head,
     }
 }
 
@@ -414,55 +401,6 @@ fn request_line(line: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::Target);
     }
     Ok(())
-}
-
-/// Judges the field lines: each begins where the one before ended in CR LF, and its name is a token.
-fn judge_lines<'b>(
-    headers: &'b [httparse::Header<'b>],
-    head: &'b [u8],
-    first_line: usize,
-) -> Result<Fields<'b>, Refusal> {
-    let mut fields = Fields {
-        headers,
-        kinds: [Field::Other; FIELDS_MAX],
-        source: head,
-    };
-    let mut line_start = first_line;
-    if !head
-        .get(..first_line)
-        .is_some_and(|line| line.ends_with(b"\r\n"))
-    {
-        return Err(Refusal::LineEnd);
-    }
-    for (header, kind) in headers.iter().zip(&mut fields.kinds) {
-        let name = header.name.as_bytes();
-        let start = (name.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
-        if start != line_start || name.is_empty() {
-            return Err(Refusal::FieldName);
-        }
-        *kind = Field::of(name);
-        // Behind the value may come blanks, then nothing but CR LF. An empty value points to where
-        // httparse stopped, so the search starts behind the colon.
-        let value = if header.value.is_empty() {
-            start + name.len() + 1
-        } else {
-            (header.value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize)
-                + header.value.len()
-        };
-        let mut behind = head.get(value..).unwrap_or_default();
-        while let [b' ' | b'\t', rest @ ..] = behind {
-            behind = rest;
-        }
-        match behind {
-            [b'\r', b'\n', rest @ ..] => line_start = head.len() - rest.len(),
-            _ => return Err(Refusal::LineEnd),
-        }
-    }
-    // The empty line, and nothing behind it.
-    if head.get(line_start..) != Some(b"\r\n") {
-        return Err(Refusal::LineEnd);
-    }
-    Ok(fields)
 }
 
 fn method_of(name: &[u8]) -> Method {

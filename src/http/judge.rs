@@ -1,6 +1,6 @@
 //! The judge of what a head says: its target, its fields, and what they mean together.
 //!
-//! Where a head ends, and whether its lines are lines, was judged by `head`. Every refusal names its
+//! Where a head ends is `head`'s, whether its lines are lines `field`'s. Every refusal names its
 //! row of the table in `rules`.
 
 use super::body::Framing;
@@ -138,9 +138,9 @@ impl Options {
             .iter()
             .filter(|header| Field::of(header.name.as_bytes()) == Field::Connection);
         for option in connections.flat_map(|header| list(header.value)) {
-            for (header, kind) in fields.headers.iter().zip(&mut fields.kinds) {
-                if may_go(*kind) && header.name.as_bytes().eq_ignore_ascii_case(option) {
-                    *kind = Field::Named;
+            for (header, mark) in fields.headers.iter().zip(fields.marks.iter_mut()) {
+                if may_go(mark.kind) && header.name.as_bytes().eq_ignore_ascii_case(option) {
+                    mark.kind = Field::Named;
                 }
             }
         }
@@ -160,7 +160,7 @@ pub(super) fn request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
     let mut has_upgrade = false;
     let mut is_barred = false;
     let mut passes = 0;
-    for line in request.fields.iter() {
+    request.fields.judge(|line| {
         match line.kind {
             Field::ContentLength => framings.length(line.value)?,
             Field::TransferEncoding => framings.encoding(line.value)?,
@@ -195,7 +195,8 @@ pub(super) fn request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
             }
             _ => {}
         }
-    }
+        Ok(())
+    })?;
     if !has_host && request.version == Version::Http11 {
         return Err(Refusal::NoHost);
     }
@@ -253,7 +254,7 @@ fn idle_seconds(value: &[u8]) -> Option<u64> {
 pub(super) fn response_fields(response: &mut Response<'_>, method: Method) -> Result<(), Refusal> {
     let mut framings = Framings::default();
     let mut options = Options::default();
-    for line in response.fields.iter() {
+    response.fields.judge(|line| {
         match line.kind {
             Field::LoadMetrics => response.metrics = Some(line.value),
             Field::RetryAfter => response.retry_after = true,
@@ -263,7 +264,8 @@ pub(super) fn response_fields(response: &mut Response<'_>, method: Method) -> Re
             Field::Connection => options.take(line.value)?,
             _ => {}
         }
-    }
+        Ok(())
+    })?;
     response.keep_alive = options.persists(response.version);
     response.names_fields = options.names_fields;
     // What is written anew in requests means nothing in a response.
