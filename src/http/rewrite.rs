@@ -2,7 +2,7 @@
 //!
 //! Fields keep their order and their bytes; what belongs to one connection only stays behind, and
 //! what a server or client has to know of the other side is added (RFC 9110 §7.6). One pass over the
-//! fields; runs of fields that stay as they are go over in one copy.
+//! fields; what stays as it is goes over in one copy, from one line that does not to the next.
 
 use std::net::IpAddr;
 
@@ -43,20 +43,13 @@ pub struct Answering<'d> {
 pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding<'_>) {
     let mut has_told = false;
     let mut expects = request.expects_continue;
-    out.extend_from_slice(request.method_name);
-    out.extend_from_slice(b" ");
-    if !matches!(request.target.first(), Some(b'/' | b'*')) {
-        let is_bare_options = request.target.is_empty() && request.method_name == b"OPTIONS";
-        out.extend_from_slice(if is_bare_options { b"*" } else { b"/" });
-    }
-    out.extend_from_slice(request.target);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if let Some(authority) = request.authority {
-        line(out, b"Host", authority);
+    let mut copy = Copy::of(&request.fields);
+    if request.version == Version::Http10 || request.authority.is_some() {
+        request_line(out, request);
+        copy.leave_first_line();
     }
     let mut has_host = request.authority.is_some();
     let mut host = request.authority;
-    let mut run = Run::default();
     for field in request.fields.iter() {
         let stays = match field.kind {
             Field::Other
@@ -67,7 +60,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
             | Field::LoadMetrics
             | Field::LoadMetricsBinary => true,
             Field::ContentLength | Field::TransferEncoding => {
-                run.frame(out, &request.fields, field);
+                copy.frame(out, &field);
                 continue;
             }
             Field::Host => {
@@ -96,13 +89,13 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
                 false
             }
         };
-        if stays {
-            run.add(out, &request.fields, field);
-        } else {
-            run.end(out, &request.fields);
+        if !stays {
+            copy.leave(out, &field);
+        } else if !field.is_plain {
+            copy.replace(out, &field, field.name, field.value);
         }
     }
-    run.end(out, &request.fields);
+    copy.end(out);
     if !has_host {
         line(out, b"Host", forwarding.host_default.as_bytes());
     }
@@ -126,19 +119,24 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
 
 /// Appends `response` as it goes to a client to `out`, which must have room for it (it grows if not).
 pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering<'_>) {
-    let mut number = itoa::Buffer::new();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(number.format(response.status).as_bytes());
-    out.extend_from_slice(b" ");
-    out.extend_from_slice(response.reason);
-    out.extend_from_slice(b"\r\n");
+    let mut copy = Copy::of(&response.fields);
+    // A status line may lack the blank before a reason that is not there.
+    let has_reason = response.fields.source().get(b"HTTP/1.1 200".len()) == Some(&b' ');
+    if response.version == Version::Http10 || !has_reason {
+        let mut number = itoa::Buffer::new();
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(number.format(response.status).as_bytes());
+        out.extend_from_slice(b" ");
+        out.extend_from_slice(response.reason);
+        out.extend_from_slice(b"\r\n");
+        copy.leave_first_line();
+    }
     // RFC 9112 §6.1 and RFC 9110 §8.6: no framing where there can be no content.
     let has_framing = !matches!(response.status, 100..=199 | 204);
     // RFC 9110 §15.5.22: a 426 says what to.
     let upgrades = answering.switch || response.status == 426;
     let mut has_upgrade = false;
     let mut has_date = response.status < 200;
-    let mut run = Run::default();
     for field in response.fields.iter() {
         let stays = match field.kind {
             Field::Date => {
@@ -153,26 +151,26 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
                 upgrades
             }
             Field::ContentLength if has_framing => {
-                run.frame(out, &response.fields, field);
+                copy.frame(out, &field);
                 continue;
             }
             Field::TransferEncoding
                 if response.framing == Framing::Chunked
                     && answering.reframing == Reframing::None =>
             {
-                run.frame(out, &response.fields, field);
+                copy.frame(out, &field);
                 continue;
             }
             Field::ContentLength | Field::TransferEncoding => false,
             _ => true,
         };
-        if stays {
-            run.add(out, &response.fields, field);
-        } else {
-            run.end(out, &response.fields);
+        if !stays {
+            copy.leave(out, &field);
+        } else if !field.is_plain {
+            copy.replace(out, &field, field.name, field.value);
         }
     }
-    run.end(out, &response.fields);
+    copy.end(out);
     if let (false, Some(date)) = (has_date, answering.date) {
         line(out, b"Date", date.as_bytes());
     }
@@ -192,70 +190,84 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     out.extend_from_slice(b"\r\n");
 }
 
-/// A run of field lines that stand one behind the other in the source and go on as they are.
-#[derive(Default)]
-struct Run {
-    start: usize,
-    end: usize,
+/// Appends the first line of `request` as a server gets it: in origin-form, and in HTTP/1.1; and the
+/// Host that an absolute-form target brought along.
+fn request_line(out: &mut Vec<u8>, request: &Request<'_>) {
+    out.extend_from_slice(request.method_name);
+    out.extend_from_slice(b" ");
+    if !matches!(request.target.first(), Some(b'/' | b'*')) {
+        let is_bare_options = request.target.is_empty() && request.method_name == b"OPTIONS";
+        out.extend_from_slice(if is_bare_options { b"*" } else { b"/" });
+    }
+    out.extend_from_slice(request.target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if let Some(authority) = request.authority {
+        line(out, b"Host", authority);
+    }
 }
 
-impl Run {
-    /// Adds `field`: to the run if it follows it and has one blank behind its colon and none at
-    /// its end, else on its own, in that form.
-    fn add(&mut self, out: &mut Vec<u8>, fields: &Fields<'_>, field: FieldLine<'_>) {
-        let start = fields.offset(field.name);
-        let value = start + field.name.len() + 2;
-        let end = value + field.value.len() + 2;
-        let is_canonical = !field.value.is_empty()
-            && fields.offset(field.value) == value
-            && fields.source().get(value - 1) == Some(&b' ')
-            && fields.source().get(end - 2) == Some(&b'\r');
-        if !is_canonical {
-            self.end(out, fields);
-            line(out, field.name, field.value);
-            return;
-        }
-        if self.start == self.end {
-            self.start = start;
-        }
-        self.end = end;
+/// Copies a head as it stands, but for lines that are left out or written anew.
+struct Copy<'h, 'b> {
+    fields: &'h Fields<'b>,
+    /// Where in the head that begins which was neither copied nor left out.
+    from: usize,
+}
+
+impl<'h, 'b> Copy<'h, 'b> {
+    fn of(fields: &'h Fields<'b>) -> Copy<'h, 'b> {
+        Copy { fields, from: 0 }
     }
 
-    /// Adds the field that frames the content: in one spelling only, whatever it came in, since a
-    /// receiver that reads it otherwise would find another end.
-    fn frame(&mut self, out: &mut Vec<u8>, fields: &Fields<'_>, field: FieldLine<'_>) {
-        if field.kind == Field::TransferEncoding {
-            if field.name == b"Transfer-Encoding" && field.value == b"chunked" {
-                return self.add(out, fields, field);
-            }
-            self.end(out, fields);
-            return line(out, b"Transfer-Encoding", b"chunked");
-        }
-        if field.name == b"Content-Length"
-            && (field.value == b"0" || !field.value.starts_with(b"0"))
-        {
-            return self.add(out, fields, field);
-        }
-        let zeros = field.value.iter().take_while(|digit| **digit == b'0');
-        let zeros = zeros.count().min(field.value.len().saturating_sub(1));
-        self.end(out, fields);
-        line(
-            out,
-            b"Content-Length",
-            field.value.get(zeros..).unwrap_or_default(),
-        );
+    /// Leaves out the first line: as the first thing that is done.
+    fn leave_first_line(&mut self) {
+        self.from = self.fields.start();
     }
 
-    /// Copies the run, if there is one.
-    fn end(&mut self, out: &mut Vec<u8>, fields: &Fields<'_>) {
-        out.extend_from_slice(
-            fields
-                .source()
-                .get(self.start..self.end)
-                .unwrap_or_default(),
-        );
-        self.start = self.end;
+    /// Copies what stands before `field` and leaves it out.
+    fn leave(&mut self, out: &mut Vec<u8>, field: &FieldLine<'_>) {
+        let source = self.fields.source();
+        let start = self.fields.offset(field.name);
+        out.extend_from_slice(source.get(self.from..start).unwrap_or_default());
+        let rest = source.get(start..).unwrap_or_default();
+        let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+        self.from = start + length;
     }
+
+    /// Writes `field` anew where it stands.
+    fn replace(&mut self, out: &mut Vec<u8>, field: &FieldLine<'_>, name: &[u8], value: &[u8]) {
+        self.leave(out, field);
+        line(out, name, value);
+    }
+
+    /// Sees to the field that frames the content: it goes on in one spelling only, whatever it came
+    /// in, since a receiver that reads it otherwise would find another end.
+    fn frame(&mut self, out: &mut Vec<u8>, field: &FieldLine<'_>) {
+        let (name, value): (&[u8], &[u8]) = match field.kind {
+            Field::TransferEncoding => (b"Transfer-Encoding", b"chunked"),
+            _ => (b"Content-Length", digits(field.value)),
+        };
+        if !field.is_plain || field.name != name || field.value != value {
+            self.replace(out, field, name, value);
+        }
+    }
+
+    /// Copies the rest, but for the empty line.
+    fn end(self, out: &mut Vec<u8>) {
+        let source = self.fields.source();
+        let end = source.len().saturating_sub(b"\r\n".len());
+        out.extend_from_slice(source.get(self.from..end).unwrap_or_default());
+    }
+}
+
+/// The number that `value` writes, without zeros before it.
+fn digits(value: &[u8]) -> &[u8] {
+    let mut digits = value;
+    while let [b'0', rest @ ..] = digits
+        && !rest.is_empty()
+    {
+        digits = rest;
+    }
+    digits
 }
 
 /// Appends one field line.
