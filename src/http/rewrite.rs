@@ -285,12 +285,42 @@ fn forward(
     host: Option<&[u8]>,
     trusted: Option<&Fields<'_>>,
 ) {
+    let host = host.filter(|host| !host.is_empty());
+    match trusted {
+        Some(fields) => go_on_telling(out, forwarding.peer, host, fields),
+        None => {
+            if let Some(peer) = forwarding.peer {
+                out.extend_from_slice(b"X-Forwarded-For: ");
+                address(out, peer);
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+            if let Some(host) = host {
+                line(out, b"X-Forwarded-Host", host);
+            }
+        }
+    }
+    if forwarding.forwarded {
+        out.extend_from_slice(b"Forwarded: ");
+        // The host that this request named, which was judged, not what others say of it.
+        forwarded(out, forwarding.peer, host);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends what the client's own `fields` tell, with the client added to it.
+fn go_on_telling(
+    out: &mut Vec<u8>,
+    peer: Option<IpAddr>,
+    host: Option<&[u8]>,
+    fields: &Fields<'_>,
+) {
     // An empty value tells nothing, and would leave a hole in a list.
     let told = |kind: Field| {
-        let fields = trusted.into_iter().flat_map(Fields::iter);
+        let fields = fields.iter();
         fields.filter(move |field| field.kind == kind && !field.value.is_empty())
     };
-    if forwarding.peer.is_some() || told(Field::XForwardedFor).next().is_some() {
+    if peer.is_some() || told(Field::XForwardedFor).next().is_some() {
         out.extend_from_slice(b"X-Forwarded-For: ");
         let mut comma = false;
         for field in told(Field::XForwardedFor) {
@@ -298,32 +328,24 @@ fn forward(
             out.extend_from_slice(field.value);
             comma = true;
         }
-        if let Some(peer) = forwarding.peer {
+        if let Some(peer) = peer {
             out.extend_from_slice(if comma { b", " } else { b"" });
             address(out, peer);
         }
         out.extend_from_slice(b"\r\n");
     }
-    match told(Field::XForwardedProto).next() {
-        Some(field) => line(out, b"X-Forwarded-Proto", field.value),
-        None => out.extend_from_slice(b"X-Forwarded-Proto: http\r\n"),
-    }
-    let host = host.filter(|host| !host.is_empty());
-    if let Some(host) = told(Field::XForwardedHost)
-        .next()
-        .map(|field| field.value)
-        .or(host)
-    {
+    let proto = told(Field::XForwardedProto).next();
+    line(
+        out,
+        b"X-Forwarded-Proto",
+        proto.map_or(b"http", |field| field.value),
+    );
+    let told_host = told(Field::XForwardedHost).next().map(|field| field.value);
+    if let Some(host) = told_host.or(host) {
         line(out, b"X-Forwarded-Host", host);
     }
     for field in told(Field::Forwarded) {
         line(out, b"Forwarded", field.value);
-    }
-    if forwarding.forwarded {
-        out.extend_from_slice(b"Forwarded: ");
-        // The host that this request named, which was judged, not what others say of it.
-        forwarded(out, forwarding.peer, host);
-        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -348,17 +370,37 @@ fn forwarded(out: &mut Vec<u8>, peer: Option<IpAddr>, host: Option<&[u8]>) {
     out.extend_from_slice(b";proto=http");
 }
 
+/// Each octet of an IPv4 address as text with the dot behind it, and the length of that.
+static OCTETS: [([u8; 4], u8); 256] = {
+    let mut table = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10];
+        let [hundreds, tens, ones] = [hundreds as u8 + b'0', tens as u8 + b'0', ones as u8 + b'0'];
+        table[octet] = match octet {
+            0..10 => ([ones, b'.', 0, 0], 2),
+            10..100 => ([tens, ones, b'.', 0], 3),
+            _ => ([hundreds, tens, ones, b'.'], 4),
+        };
+        octet += 1;
+    }
+    table
+};
+
 /// Appends an address; an IPv4 one that came in IPv6's clothes as IPv4.
 fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(address) => {
-            let mut number = itoa::Buffer::new();
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
+            let mut text = [0; 4 * 4];
+            let mut end = 0;
+            for octet in address.octets() {
+                let (with_dot, length) = OCTETS[usize::from(octet)];
+                if let Some(room) = text.get_mut(end..end + 4) {
+                    room.copy_from_slice(&with_dot);
                 }
-                out.extend_from_slice(number.format(octet).as_bytes());
+                end += usize::from(length);
             }
+            out.extend_from_slice(text.get(..end - 1).unwrap_or_default());
         }
         IpAddr::V6(address) => {
             use std::io::Write;
