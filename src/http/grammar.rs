@@ -168,11 +168,17 @@ pub fn trim(bytes: &[u8]) -> &[u8] {
 /// The number that `digits` writes: digits only, at least one, below 2^63. Anything else is none
 /// (RFC 9110 §8.6: not a sign, not a list, not a blank).
 pub fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
+    // So many digits fit in any case.
+    let (safe, more) = digits.split_at(digits.len().min(18));
+    let mut number = 0;
+    for digit in safe {
+        let value = digit.wrapping_sub(b'0');
+        if value > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(value);
     }
-    let mut number = 0_u64;
-    for digit in digits {
+    for digit in more {
         if !digit.is_ascii_digit() {
             return None;
         }
@@ -180,7 +186,7 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
             .checked_mul(10)?
             .checked_add(u64::from(digit - b'0'))?;
     }
-    (number < 1 << 63).then_some(number)
+    (!digits.is_empty() && number < 1 << 63).then_some(number)
 }
 
 #[cfg(test)]

@@ -112,8 +112,16 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
         Version::Http11 => b"Via: 1.1 bestguess\r\n",
         Version::Http10 => b"Via: 1.0 bestguess\r\n",
     });
-    let trusted = (has_told && forwarding.trust).then_some(&request.fields);
-    forward(out, forwarding, host, trusted);
+    let host = host.filter(|host| !host.is_empty());
+    if has_told && forwarding.trust {
+        go_on_telling(out, forwarding.peer, host, &request.fields);
+    } else {
+        tell(out, forwarding.peer, host);
+    }
+    if forwarding.forwarded {
+        // The host that this request named, which was judged, not what others say of it.
+        forwarded(out, forwarding.peer, host);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -242,12 +250,19 @@ impl<'h, 'b> Copy<'h, 'b> {
     /// Sees to the field that frames the content: it goes on in one spelling only, whatever it came
     /// in, since a receiver that reads it otherwise would find another end.
     fn frame(&mut self, out: &mut Vec<u8>, field: &FieldLine<'_>) {
-        let (name, value): (&[u8], &[u8]) = match field.kind {
-            Field::TransferEncoding => (b"Transfer-Encoding", b"chunked"),
-            _ => (b"Content-Length", digits(field.value)),
+        let is_encoding = field.kind == Field::TransferEncoding;
+        let is_canonical = if is_encoding {
+            field.name == b"Transfer-Encoding" && field.value == b"chunked"
+        } else {
+            field.name == b"Content-Length"
+                && (field.value == b"0" || !field.value.starts_with(b"0"))
         };
-        if !field.is_plain || field.name != name || field.value != value {
-            self.replace(out, field, name, value);
+        match (is_canonical && field.is_plain, is_encoding) {
+            (true, _) => {}
+            (false, true) => self.replace(out, field, b"Transfer-Encoding", b"chunked"),
+            (false, false) => {
+                self.replace(out, field, b"Content-Length", digits(field.value));
+            }
         }
     }
 
@@ -271,6 +286,7 @@ fn digits(value: &[u8]) -> &[u8] {
 }
 
 /// Appends one field line.
+#[inline]
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -278,37 +294,20 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends what the server has to know of the client; `trusted`: fields of the client to go on from.
-fn forward(
-    out: &mut Vec<u8>,
-    forwarding: &Forwarding<'_>,
-    host: Option<&[u8]>,
-    trusted: Option<&Fields<'_>>,
-) {
-    let host = host.filter(|host| !host.is_empty());
-    match trusted {
-        Some(fields) => go_on_telling(out, forwarding.peer, host, fields),
-        None => {
-            if let Some(peer) = forwarding.peer {
-                out.extend_from_slice(b"X-Forwarded-For: ");
-                address(out, peer);
-                out.extend_from_slice(b"\r\n");
-            }
-            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
-            if let Some(host) = host {
-                line(out, b"X-Forwarded-Host", host);
-            }
-        }
-    }
-    if forwarding.forwarded {
-        out.extend_from_slice(b"Forwarded: ");
-        // The host that this request named, which was judged, not what others say of it.
-        forwarded(out, forwarding.peer, host);
+/// Appends what the server has to know of the client.
+fn tell(out: &mut Vec<u8>, peer: Option<IpAddr>, host: Option<&[u8]>) {
+    if let Some(peer) = peer {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        address(out, peer);
         out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+    if let Some(host) = host {
+        line(out, b"X-Forwarded-Host", host);
     }
 }
 
-/// Appends what the client's own `fields` tell, with the client added to it.
+/// The same for a client that is trusted: from what its own `fields` tell it is gone on.
 fn go_on_telling(
     out: &mut Vec<u8>,
     peer: Option<IpAddr>,
@@ -349,9 +348,9 @@ fn go_on_telling(
     }
 }
 
-/// Appends one element of `Forwarded` (RFC 7239 §4 and §6).
+/// Appends a `Forwarded` of one element (RFC 7239 §4 and §6).
 fn forwarded(out: &mut Vec<u8>, peer: Option<IpAddr>, host: Option<&[u8]>) {
-    out.extend_from_slice(b"for=");
+    out.extend_from_slice(b"Forwarded: for=");
     match peer.map(|peer| peer.to_canonical()) {
         None => out.extend_from_slice(b"unknown"),
         Some(peer @ IpAddr::V4(_)) => address(out, peer),
@@ -367,7 +366,7 @@ fn forwarded(out: &mut Vec<u8>, peer: Option<IpAddr>, host: Option<&[u8]>) {
         out.extend_from_slice(host);
         out.extend_from_slice(b"\"");
     }
-    out.extend_from_slice(b";proto=http");
+    out.extend_from_slice(b";proto=http\r\n");
 }
 
 /// Each octet of an IPv4 address as text with the dot behind it, and the length of that.
