@@ -49,9 +49,11 @@ pub enum Field {
 
 impl Field {
     /// The field of `name`, in any case. Length and first letter leave one candidate at most, so that
-    /// a name that is none of ours costs hardly more than that look.
+    /// a name that is none of ours costs hardly more than that look: less than a call.
+    #[inline(always)]
     pub fn of(name: &[u8]) -> Field {
-        let first = name.first().map_or(0, u8::to_ascii_lowercase);
+        // The bit that tells a small letter from a capital.
+        let first = name.first().map_or(0, |first| first | 0x20);
         match (name.len(), first) {
             (2, b't') => Field::if_called(name, b"te", Field::Te),
             (3, b'v') => Field::if_called(name, b"via", Field::Via),
