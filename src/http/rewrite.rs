@@ -64,12 +64,10 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
                 continue;
             }
             Field::Host => {
+                has_host = true;
                 host = host.or(Some(field.value));
                 // A Host that disagrees with the target loses; an empty one says nothing.
-                request.authority.is_none() && {
-                    has_host = true;
-                    true
-                }
+                request.authority.is_none()
             }
             Field::Te
             | Field::Connection
@@ -78,7 +76,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
             | Field::HttpSettings => false,
             Field::Named | Field::Lookalike | Field::Proxy | Field::Trailer => false,
             Field::Upgrade => request.upgrade,
-            // Written anew below, one less.
+            // Written anew for the next hop, one less.
             Field::MaxForwards => request.hops.is_none(),
             Field::Expect => !field.value.is_empty() && std::mem::take(&mut expects),
             Field::Forwarded
@@ -99,19 +97,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
     if !has_host {
         line(out, b"Host", forwarding.host_default.as_bytes());
     }
-    if let Some(hops) = request.hops {
-        let mut number = itoa::Buffer::new();
-        line(out, b"Max-Forwards", number.format(hops - 1).as_bytes());
-    }
-    out.extend_from_slice(match (request.upgrade, request.takes_trailers) {
-        (true, _) => b"Connection: Upgrade\r\n",
-        (false, true) => b"TE: trailers\r\nConnection: TE\r\n".as_slice(),
-        (false, false) => b"",
-    });
-    out.extend_from_slice(match request.version {
-        Version::Http11 => b"Via: 1.1 bestguess\r\n",
-        Version::Http10 => b"Via: 1.0 bestguess\r\n",
-    });
+    for_next_hop(out, request);
     let host = host.filter(|host| !host.is_empty());
     if has_told && forwarding.trust {
         go_on_telling(out, forwarding.peer, host, &request.fields);
@@ -131,12 +117,7 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     // A status line may lack the blank before a reason that is not there.
     let has_reason = response.fields.source().get(b"HTTP/1.1 200".len()) == Some(&b' ');
     if response.version == Version::Http10 || !has_reason {
-        let mut number = itoa::Buffer::new();
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(number.format(response.status).as_bytes());
-        out.extend_from_slice(b" ");
-        out.extend_from_slice(response.reason);
-        out.extend_from_slice(b"\r\n");
+        status_line(out, response);
         copy.leave_first_line();
     }
     // RFC 9112 §6.1 and RFC 9110 §8.6: no framing where there can be no content.
@@ -212,6 +193,35 @@ fn request_line(out: &mut Vec<u8>, request: &Request<'_>) {
     if let Some(authority) = request.authority {
         line(out, b"Host", authority);
     }
+}
+
+/// Appends what is written anew for each hop: how many more there may be, the options of the
+/// connection to the server, and whom the request came through.
+fn for_next_hop(out: &mut Vec<u8>, request: &Request<'_>) {
+    if let Some(hops) = request.hops {
+        let mut number = itoa::Buffer::new();
+        line(out, b"Max-Forwards", number.format(hops - 1).as_bytes());
+    }
+    out.extend_from_slice(match (request.upgrade, request.takes_trailers) {
+        (true, _) => b"Connection: Upgrade\r\n",
+        (false, true) => b"TE: trailers\r\nConnection: TE\r\n".as_slice(),
+        (false, false) => b"",
+    });
+    out.extend_from_slice(match request.version {
+        Version::Http11 => b"Via: 1.1 bestguess\r\n",
+        Version::Http10 => b"Via: 1.0 bestguess\r\n",
+    });
+}
+
+/// Appends the status line of `response` as a client gets it: in HTTP/1.1, and with the blank before
+/// its reason even if there is none.
+fn status_line(out: &mut Vec<u8>, response: &Response<'_>) {
+    let mut number = itoa::Buffer::new();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(number.format(response.status).as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(response.reason);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Copies a head as it stands, but for lines that are left out or written anew.
