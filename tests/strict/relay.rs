@@ -148,12 +148,11 @@ fn start_request(
     let blank = head::blank_lines(buffer);
     let bytes = &buffer[blank..];
     let searched = searched.saturating_sub(blank);
-    let Some(end) = head::find_end(bytes, searched) else {
-        head::begun(bytes, searched)?;
+    let mut slots = head::slots();
+    let Some(request) = head::next_request(bytes, searched, &mut slots)? else {
         return Ok(Step::More);
     };
-    let mut slots = head::slots();
-    let request = head::request(&bytes[..end], &mut slots)?;
+    let end = request.fields.source().len();
     let mut out = Vec::new();
     rewrite::request(&mut out, &request, forwarding);
     let sent = Sent {
@@ -263,12 +262,12 @@ fn answer_head(
     searched: usize,
     relayed: &mut Relayed,
 ) -> Result<bool, Refusal> {
-    let Some(end) = head::find_end(buffer, searched) else {
-        head::response_begun(buffer, searched)?;
+    let mut slots = head::slots();
+    let next = head::next_response(buffer, searched, exchange.method, &mut slots)?;
+    let Some(response) = next else {
         return Ok(false);
     };
-    let mut slots = head::slots();
-    let response = head::response(&buffer[..end], exchange.method, &mut slots)?;
+    let end = response.fields.source().len();
     let heard = exchange.hear(&response, true)?;
     let answering = Answering {
         version: exchange.version,
