@@ -219,7 +219,9 @@ impl Best {
                 0 => turn.saturating_sub(learned.confirmed) as f64,
                 _ => 0.0,
             };
-            slowness = learned.slowness.factor(self.left(doubt), self.fresh(doubt));
+            // What a few answers told is doubted after as few picks.
+            let lasting = self.left(doubt / learned.slowness.certainty());
+            slowness = learned.slowness.factor(lasting, self.fresh(doubt));
         }
         let mut errors = learned.evidence.surplus(&self.errors);
         if errors > 0.0 {

@@ -91,6 +91,12 @@ impl Slowness {
         self.log
     }
 
+    /// How well the lasting part is founded: the share of all the answers that could count in it, above
+    /// 0 and at most 1.
+    pub(super) fn certainty(&self) -> f64 {
+        self.slow.count() / SLOW_MOST
+    }
+
     /// Whether there is a difference at all.
     pub(super) fn is_known(&self) -> bool {
         self.lasting != 1.0 || self.sudden != 1.0
