@@ -311,6 +311,8 @@ pub fn random(state: &mut u64) -> f64 {
 }
 
 #[cfg(test)]
+mod even;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod tests;
