@@ -30,6 +30,7 @@ pub(super) struct Curve {
     /// Answers since the last fit, and how many make the next one due.
     fresh: u32,
     due: u32,
+    due_most: u32,
     is_known: bool,
 }
 
@@ -41,7 +42,8 @@ impl Curve {
             logs: [0.0; BUCKETS],
             times: [0.0; BUCKETS],
             fresh: 0,
-            due: (servers as u32).max(64),
+            due: 1,
+            due_most: (servers as u32).max(64),
             is_known: false,
         };
         curve.draw(0, 0.0);
@@ -62,7 +64,9 @@ impl Curve {
             bucket.add(log, BUCKET_MOST);
         }
         self.fresh += 1;
-        if self.fresh >= self.due || !self.is_known {
+        if self.fresh >= self.due {
+            // The first few answers are soon outweighed: they may be slow ones.
+            self.due = (2 * self.due).min(self.due_most);
             self.fit();
         }
     }
