@@ -8,6 +8,7 @@ pub mod field;
 pub mod grammar;
 pub mod head;
 mod judge;
+mod message;
 pub mod reply;
 pub mod rewrite;
 pub mod rules;

@@ -5,7 +5,7 @@
 //! what goes on has one reading.
 
 use super::chunks::Chunked;
-pub use super::chunks::{Keep, trailers};
+pub use super::chunks::{Keep, Passed, trailers};
 use super::rules::Refusal;
 
 /// How the content of a message ends (RFC 9112 §6.3).
@@ -48,15 +48,6 @@ pub enum Meter {
     Chunked(Chunked),
     /// All that comes.
     UntilClose,
-}
-
-/// What became of the bytes that a meter was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Passed {
-    /// How many of them belong to the message; what is behind them does not, or waits for room.
-    pub read: usize,
-    /// How many bytes, now at the front, go on to the receiver.
-    pub kept: usize,
 }
 
 impl Meter {

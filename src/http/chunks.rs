@@ -3,7 +3,6 @@
 //! Strict in what it takes, canonical in what goes on: sizes without padding, no extensions, and
 //! trailers only where they are taken. Works in place.
 
-use super::body::Passed;
 use super::field::{InTrailers, in_trailers};
 use super::grammar;
 use super::rules::Refusal;
@@ -49,6 +48,15 @@ pub enum Keep {
     Trailers,
     /// The data alone, for a receiver that does not know chunks.
     Data,
+}
+
+/// What became of the bytes that a meter was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// How many of them belong to the message; what is behind them does not, or waits for room.
+    pub read: usize,
+    /// How many bytes, now at the front, go on to the receiver.
+    pub kept: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use super::body::Framing;
 use super::field::{Field, Fields};
 use super::grammar::{decimal, is_host, is_target, is_token, is_word, list};
-use super::head::{Method, OPTIONS_MAX, Request, Response, TARGET_MAX, Version};
+use super::message::{Method, OPTIONS_MAX, Request, Response, TARGET_MAX, Version};
 use super::rules::Refusal;
 use crate::mutant::{self, Mutant};
 
