@@ -48,9 +48,9 @@ mod slowness;
 mod tree;
 
 use crate::config::{Policy, ServerConfig};
-use crate::health::{Report, Standing};
+use crate::health::Standing;
 use crate::net::Time;
-use crate::report::Said;
+use crate::report::{Report, Said};
 use best::Best;
 use server::Server;
 

@@ -7,8 +7,6 @@ use std::time::Duration;
 use crate::config::CheckConfig;
 use crate::net::Time;
 
-pub use crate::report::Report;
-
 /// Whether a server may be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {

@@ -13,7 +13,7 @@ use crate::http::grammar;
 use crate::http::head::{self, Method, Refusal};
 use crate::mutant::{self, Mutant};
 use crate::net::Socket;
-use crate::report::{Answer, DOWN, REPORT_MAX, Said};
+use crate::report::{Answer, REPORT_MAX, Said, Unfit};
 
 /// The checking of one server.
 #[derive(Debug)]
@@ -327,8 +327,8 @@ impl<S: Socket> Probe<S> {
                 said: self.said.renewed(answer.said),
                 ..answer
             }),
-            Err(what) if what.starts_with(DOWN) => Verdict::Failed(Failure::new(what)),
-            Err(what) => Verdict::Failed(Failure::new(format!(
+            Err(Unfit::Down(what)) => Verdict::Failed(Failure::new(what)),
+            Err(Unfit::Malformed(what)) => Verdict::Failed(Failure::new(format!(
                 "malformed report: {what} (GET {} must answer two lines, errors and load; or use --check http)",
                 check.path
             ))),

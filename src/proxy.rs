@@ -22,12 +22,13 @@ use crate::config::{Address, CheckMode, Config};
 use crate::conn::Conn;
 use crate::deadline::{Deadlines, Rang};
 use crate::guess::{Guess, Reasons};
-use crate::health::{Health, Report, Rounds};
+use crate::health::{Health, Rounds};
 use crate::link::{Link, LinkState};
 use crate::mutant::{self, Mutant};
 use crate::net::{Event, Net, Owner, Signal, Time, Token};
 use crate::pair;
 use crate::probe::Probe;
+use crate::report::Report;
 
 /// Connections that one turn accepts at most.
 const ACCEPTS_MAX: usize = 64;

@@ -9,8 +9,6 @@ use crate::http::grammar;
 
 /// The longest report that is read, in bytes.
 pub const REPORT_MAX: usize = 4096;
-/// How the error begins of a server that says that it should not be used.
-pub const DOWN: &str = "it says that it is ";
 /// The deepest nesting of a JSON value that is read.
 const DEPTH_MAX: usize = 8;
 
@@ -51,6 +49,15 @@ pub struct Answer {
     pub said: Said,
 }
 
+/// Why an answer is no good one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is not in any form that is known, and what is wrong with it.
+    Malformed(String),
+    /// The server says that it should not be used, and why.
+    Down(String),
+}
+
 impl Said {
     /// This, where `newer` says nothing.
     pub fn renewed(self, newer: Said) -> Said {
@@ -66,10 +73,12 @@ impl Said {
     }
 
     /// Takes one line `name=value` of a report in. Names that nobody here knows are left alone.
-    fn line(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
+    fn line(&mut self, name: &[u8], value: &[u8]) -> Result<(), Unfit> {
         let wrong = |what: &str| {
             let name = String::from_utf8_lossy(name);
-            Err(format!("the value of {name} is not {what}"))
+            Err(Unfit::Malformed(format!(
+                "the value of {name} is not {what}"
+            )))
         };
         match name {
             b"in_flight" => match number(value) {
@@ -140,7 +149,8 @@ impl Answer {
     ///
     /// # Errors
     /// What is wrong with it, or what the server says that is wrong with it.
-    pub fn parse(content: &[u8]) -> Result<Answer, String> {
+    pub fn parse(content: &[u8]) -> Result<Answer, Unfit> {
+        let malformed = |what: &str| Unfit::Malformed(what.to_owned());
         let mut lines = content
             .split(|byte| *byte == b'\n')
             .map(|line| grammar::trim(line.strip_suffix(b"\r").unwrap_or(line)));
@@ -149,14 +159,14 @@ impl Answer {
             return agent(first);
         };
         let Some(load) = lines.next().and_then(grammar::decimal) else {
-            return Err("the second line is not the number of requests".to_owned());
+            return Err(malformed("the second line is not the number of requests"));
         };
         let mut said = Said::default();
         for line in lines.filter(|line| !line.is_empty()) {
             let equals = line.iter().position(|byte| *byte == b'=');
             let (name, value) = line.split_at(equals.unwrap_or(0));
             if !grammar::is_token(name) {
-                return Err("a line behind the two numbers is not name=value".to_owned());
+                return Err(malformed("a line behind the two numbers is not name=value"));
             }
             said.line(name, value.get(1..).unwrap_or_default())?;
         }
@@ -168,12 +178,12 @@ impl Answer {
 }
 
 /// Reads the line of an HAProxy agent: words behind blanks or commas, and a reason behind `#`.
-fn agent(line: &[u8]) -> Result<Answer, String> {
+fn agent(line: &[u8]) -> Result<Answer, Unfit> {
     let (line, reason) = match memchr::memchr(b'#', line) {
         Some(at) => line.split_at(at),
         None => (line, b"".as_slice()),
     };
-    let malformed = || "the first line is not the number of errors".to_owned();
+    let malformed = || Unfit::Malformed("the first line is not the number of errors".to_owned());
     let mut said = Said::default();
     let mut is_empty = true;
     let words = line
@@ -189,7 +199,10 @@ fn agent(line: &[u8]) -> Result<Answer, String> {
                 let word = String::from_utf8_lossy(down).into_owned();
                 let reason = String::from_utf8_lossy(reason.get(1..).unwrap_or_default());
                 let colon = if reason.trim().is_empty() { "" } else { ": " };
-                return Err(format!("{DOWN}{word}{colon}{}", reason.trim()));
+                return Err(Unfit::Down(format!(
+                    "it says that it is {word}{colon}{}",
+                    reason.trim()
+                )));
             }
             word => {
                 if let Some(percent) = word.strip_suffix(b"%") {
@@ -358,9 +371,12 @@ mod tests {
         assert_eq!(said("0%").unwrap().drains, Some(true));
         assert_eq!(
             said("down#no disk left\n").unwrap_err(),
-            "it says that it is down: no disk left"
+            Unfit::Down("it says that it is down: no disk left".to_owned())
         );
-        assert_eq!(said("maint").unwrap_err(), "it says that it is maint");
+        assert_eq!(
+            said("maint").unwrap_err(),
+            Unfit::Down("it says that it is maint".to_owned())
+        );
         for bad in [
             "75",
             "%",

@@ -3,8 +3,8 @@
 //! The load that a server has reported, with what was sent there since, is the tie-breaker. What its
 //! counts have grown by beyond our own requests and failures is what others saw of it.
 
-use crate::health::Report;
 use crate::net::Time;
+use crate::report::Report;
 
 /// The counts of one server.
 #[derive(Debug, Clone, Copy, Default)]

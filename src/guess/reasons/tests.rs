@@ -1,8 +1,7 @@
 use super::*;
 use crate::config::Address;
 use crate::guess::{Failure, Outcome, Ticket};
-use crate::health::Report;
-use crate::report::Said;
+use crate::report::{Report, Said};
 
 const SECOND: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
