@@ -198,15 +198,23 @@ impl Guess {
         if std::mem::replace(&mut ticket.is_answered, true) {
             return;
         }
+        let is_full = retry_after && matches!(status, 429 | 503);
+        let has_failed = !is_full && matches!(status, 500 | 502 | 503 | 504);
+        if has_failed {
+            server.counts.failed();
+        }
+        // Plain policies ask nobody what was learned.
+        if self.policy != Policy::BestGuess {
+            return;
+        }
         let besides = server.in_flight.saturating_sub(1);
-        match status {
-            429 | 503 if retry_after => self.best.is_full(index, besides),
-            500 | 502 | 503 | 504 => {
-                server.counts.failed();
-                self.best
-                    .failed(now, ticket, Failure::Broken, besides, self.turn);
-            }
-            _ => self.best.served(now, ticket, self.turn),
+        if is_full {
+            self.best.is_full(index, besides);
+        } else if has_failed {
+            self.best
+                .failed(now, ticket, Failure::Broken, besides, self.turn);
+        } else {
+            self.best.served(now, ticket, self.turn);
         }
     }
 
@@ -220,8 +228,10 @@ impl Guess {
         server.in_flight = server.in_flight.saturating_sub(1);
         if let Outcome::Failed(kind) = outcome {
             server.counts.failed();
-            self.best
-                .failed(now, ticket, kind, server.in_flight, self.turn);
+            if self.policy == Policy::BestGuess {
+                self.best
+                    .failed(now, ticket, kind, server.in_flight, self.turn);
+            }
         }
         self.refresh(now, index);
     }

@@ -166,7 +166,9 @@ impl Guess {
         let server = &self.servers[index];
         let (learned, parts) = self.best.reasons(now, server, index, self.turn);
         let nanos = |nanos: f64| Duration::from_nanos(nanos.max(0.0) as u64);
-        let is_timed = self.policy == Policy::BestGuess && self.best.knows_times();
+        // Plain policies neither learn nor look at what is learned.
+        let is_best = self.policy == Policy::BestGuess;
+        let is_timed = is_best && self.best.knows_times();
         let fitness = if tried.contains(&(index as u16)) {
             Fitness::Tried
         } else if server.standing == Standing::Invalid {
@@ -177,9 +179,9 @@ impl Guess {
             Fitness::Draining
         } else if !server.has_room() {
             Fitness::Full(server.max())
-        } else if learned.evidence.is_benched(now) {
+        } else if is_best && learned.evidence.is_benched(now) {
             Fitness::Benched(learned.evidence.bench_until().since(now))
-        } else if learned.cap.is_reached(server.in_flight) {
+        } else if is_best && learned.cap.is_reached(server.in_flight) {
             Fitness::Capped(learned.cap.value())
         } else if server.standing == Standing::Unknown {
             Fitness::Unknown

@@ -198,3 +198,21 @@ fn times_are_written_as_people_read_them() {
         .map(|nanos| Span(Duration::from_nanos(nanos)).to_string());
     assert_eq!(texts, ["0.31 ms", "3.1 ms", "31 ms", "3.1 s"]);
 }
+
+#[test]
+fn plain_policies_call_nobody_capped_or_benched() {
+    let configs = configs(2);
+    let mut guess = valid(Policy::LeastConn, &configs);
+    for round in 0..20 {
+        let mut ticket = guess.dispatched(Time(round), 0);
+        guess.answered(Time(round), &mut ticket, 500, false);
+        guess.finished(Time(round), &ticket, Outcome::Failed(Failure::Reset));
+    }
+    guess.dispatched(Time(20), 0);
+    guess.dispatched(Time(20), 1);
+    let pick = guess.pick(Time(21), &[]);
+    let reasons = guess.explain(Time(21), pick, &[]);
+    for reason in reasons.servers {
+        assert_eq!(reason.fitness, Fitness::Fit, "{reason:?}");
+    }
+}
