@@ -580,3 +580,18 @@ class Case(unittest.TestCase):
         faults = [one for one in sent if one.fault]
         self.assertEqual(faults[:10], [], f"{len(faults)} of {len(sent)} failed")
         self.assertGreater(len(sent), 0)
+
+    def run_tool(self, *command, within=DEADLINE):
+        """What a command said, which has to end with 0."""
+        run = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=bare_environment(),
+            timeout=within,
+            check=False,
+        )
+        said = run.stdout.decode("utf-8", "replace")
+        self.assertEqual(run.returncode, 0, said)
+        return said

@@ -83,20 +83,6 @@ class Pairs(Case):
         # Without `Expect:` curl would send it by itself with content of this length.
         self.run_curl(*options, "-T", self.upload_path, f"{self.url}/{self.put_name}", "-o", os.devnull)
 
-    def run_tool(self, *command):
-        run = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=bare_environment(),
-            timeout=DEADLINE,
-            check=False,
-        )
-        said = run.stdout.decode("utf-8", "replace")
-        self.assertEqual(run.returncode, 0, said)
-        return said
-
     def run_ab(self, *options):
         amount = ["-n", str(LOAD_REQUESTS), "-c", str(LOAD_CLIENTS)]
         said = self.run_tool(tool("ab"), "-q", *amount, *options)
