@@ -209,8 +209,12 @@ pub(super) fn request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
         return Err(Refusal::TraceContent);
     }
     request.keep_alive = options.persists(request.version);
+    // What is only known from responses means nothing in a request.
     options.mark_named(&mut request.fields, |kind| {
-        matches!(kind, Field::Other | Field::RetryAfter)
+        matches!(
+            kind,
+            Field::Other | Field::RetryAfter | Field::LoadMetrics | Field::LoadMetricsBinary
+        )
     });
     // An upgrade of a request with content would leave open where the new protocol begins, and
     // behind one to h2c further requests would pass that nobody judges (RFC 9113 §3.1 has no such
