@@ -17,6 +17,7 @@ pub struct Access {
     is_on: bool,
     lines: Vec<u8>,
     lost: u64,
+    must_reopen: bool,
 }
 
 /// What a line says of the request, noted while its head is at hand.
@@ -90,6 +91,16 @@ impl Access {
         out.extend_from_slice(format!("\" {} {} ", ended.status, ended.bytes).as_bytes());
         out.extend_from_slice(ended.record.map_or(b"\"-\" \"-\"", |record| &record.agent));
         out.push(b'\n');
+    }
+
+    /// The file was moved away: the lines of the turns to come belong to a new one in its place.
+    pub fn reopen(&mut self) {
+        self.must_reopen = true;
+    }
+
+    /// Whether that was said since the last call.
+    pub fn take_reopen(&mut self) -> bool {
+        std::mem::take(&mut self.must_reopen)
     }
 
     /// The lines since the last call, and how many more were lost for lack of room.

@@ -169,6 +169,8 @@ pub struct Event {
 pub enum Signal {
     /// TERM or INT: finish what runs, then end; said again: end at once.
     Stop,
+    /// USR1: the files that are written were moved away; write to new ones in their place.
+    Reopen,
 }
 
 /// One non-blocking stream socket.

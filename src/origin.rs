@@ -289,7 +289,11 @@ impl<N: Net> Origin<N> {
     }
 
     fn hear_signals(&mut self) {
-        while let Some(Signal::Stop) = self.net.signal() {
+        while let Some(signal) = self.net.signal() {
+            // It writes no files that could be moved away, and the like.
+            if signal != Signal::Stop {
+                continue;
+            }
             if self.drain.is_some() {
                 let left = self.sessions.len();
                 info!("stopped at once: {left} connections are cut off");

@@ -346,16 +346,24 @@ impl<N: Net> Proxy<N> {
     }
 
     fn hear_signals(&mut self) {
-        while let Some(Signal::Stop) = self.net.signal() {
-            if self.is_draining() {
-                info!(
-                    "stopped at once: {} clients are cut off",
-                    self.clients.len()
-                );
-                self.is_over = true;
-            } else {
-                self.start_to_drain();
+        while let Some(signal) = self.net.signal() {
+            match signal {
+                Signal::Stop => self.stop(),
+                Signal::Reopen => self.tools.access.reopen(),
             }
+        }
+    }
+
+    /// Starts to drain; at the second call ends at once.
+    fn stop(&mut self) {
+        if self.is_draining() {
+            info!(
+                "stopped at once: {} clients are cut off",
+                self.clients.len()
+            );
+            self.is_over = true;
+        } else {
+            self.start_to_drain();
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Sets the options of sockets and turns mio's events into ours. Knows nothing of what is sent.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{self, Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, SockRef, Type};
 
@@ -25,8 +26,12 @@ const BACKLOG: i32 = 4096;
 const FILES_MAX: usize = 1 << 20;
 /// The signals' token: an owner that no socket of ours has.
 const SIGNALS: mio::Token = mio::Token(usize::MAX);
-/// The signals that end the process, by the numbers that every unix gives them: INT and TERM.
-const STOP_SIGNALS: [i32; 2] = [2, 15];
+/// The signals that are heard, and what each asks for.
+const HEARD: [(process::Signal, Signal); 3] = [
+    (process::Signal::TERM, Signal::Stop),
+    (process::Signal::INT, Signal::Stop),
+    (process::Signal::USR1, Signal::Reopen),
+];
 
 /// The network of this machine.
 pub struct MioNet {
@@ -34,7 +39,9 @@ pub struct MioNet {
     events: Events,
     listener: Option<Listener>,
     signals: Option<Signals>,
-    stops: u32,
+    /// What signals asked for and nobody took yet: never more than `HEARD` has, if the loop takes
+    /// all in each turn.
+    asked: VecDeque<Signal>,
     began: Instant,
 }
 
@@ -63,7 +70,7 @@ impl MioNet {
             events: Events::with_capacity(EVENTS_MAX),
             listener: None,
             signals: None,
-            stops: 0,
+            asked: VecDeque::with_capacity(HEARD.len()),
             began: Instant::now(),
         })
     }
@@ -91,12 +98,12 @@ impl MioNet {
         Ok(())
     }
 
-    /// Hears of TERM and INT from now on, instead of being ended by them.
+    /// Hears of TERM, INT and USR1 from now on, instead of being ended by them.
     ///
     /// # Errors
     /// Those of the operating system.
     pub fn hear_signals(&mut self) -> io::Result<()> {
-        let mut signals = Signals::new(STOP_SIGNALS)?;
+        let mut signals = Signals::new(HEARD.map(|(heard, _)| heard.as_raw()))?;
         self.poll
             .registry()
             .register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -132,7 +139,9 @@ impl Net for MioNet {
         for event in &self.events {
             if event.token() == SIGNALS {
                 if let Some(signals) = &mut self.signals {
-                    self.stops += signals.pending().count() as u32;
+                    // Each number once, however often it came.
+                    let came = signals.pending();
+                    self.asked.extend(came.filter_map(asked_by));
                 }
                 continue;
             }
@@ -194,8 +203,7 @@ impl Net for MioNet {
     }
 
     fn signal(&mut self) -> Option<Signal> {
-        self.stops = self.stops.checked_sub(1)?;
-        Some(Signal::Stop)
+        self.asked.pop_front()
     }
 }
 
@@ -253,6 +261,14 @@ pub fn raise_file_limit() -> usize {
     };
     let files = files.and_then(|files| usize::try_from(files).ok());
     files.unwrap_or(FILES_MAX).min(FILES_MAX)
+}
+
+/// What the signal with this number asks for.
+fn asked_by(number: i32) -> Option<Signal> {
+    let mut heard = HEARD.iter();
+    heard
+        .find(|(heard, _)| heard.as_raw() == number)
+        .map(|(_, asked)| *asked)
 }
 
 fn mio_token(token: Token) -> mio::Token {

@@ -119,3 +119,20 @@ fn what_does_not_finish_is_cut_after_the_drain_timeout() {
     assert_eq!(balancer.log().count(0, "drain timeout"), 1);
     assert!(busy.is_ended());
 }
+
+#[test]
+fn a_signal_to_reopen_files_ends_nothing() {
+    let (gate, peer) = held_server();
+    let mut balancer = Balancer::near([&peer], &[]);
+    let mut busy = balancer.client();
+    busy.ask("GET", "/held");
+    peer.await_requests(1);
+    for _ in 0..3 {
+        balancer.signal(Signal::USR1);
+        balancer.catch_up();
+    }
+    open(&gate);
+    assert_eq!(busy.response().status, 200);
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.ended().code(), Some(0));
+}
