@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock, no sockets; it is told what was dispatched, answered, failed and reported, and
 //! picks. Everything that a policy may know comes in here, and nothing but a pick goes out. Nothing is
-//! allocated once it stands.
+//! allocated once it stands, but for a server that comes.
 //!
 //! # How it guesses
 //!
@@ -21,6 +21,7 @@
 //! | `curve`, `price` | the time at so many in flight; what being busy costs those behind |
 //! | `slowness`, `silence`, `evidence`, `cap`, `others` | one server's speed, hang, faults, room, foreign work |
 //! | `report`, `server` | what servers say of themselves; what every policy knows of one |
+//! | `members` | servers that come and go |
 //! | `tree`, `noise` | the least of many at hand; means and what they hide |
 //! | `plain` | the policies that keep no score |
 //! | `reasons` | a guess explained |
@@ -30,12 +31,14 @@
 //! [`Guess::pick`], then [`Guess::explain`] for who wants to know why, [`Guess::dispatched`] which
 //! gives a [`Ticket`], [`Guess::answered`] at the response's head, [`Guess::finished`] at its end or at
 //! any other. Between them, at any time: [`Guess::asked`], [`Guess::reported`], [`Guess::told`],
-//! [`Guess::stand`].
+//! [`Guess::stand`], and for the operator [`Guess::add`], [`Guess::retire`], [`Guess::drain`],
+//! [`Guess::enable`], [`Guess::set_weight`], [`Guess::set_max`].
 
 mod best;
 mod cap;
 mod curve;
 mod evidence;
+mod members;
 mod noise;
 mod others;
 mod plain;
@@ -277,13 +280,13 @@ impl Guess {
         let Some(server) = self.servers.get_mut(index) else {
             return;
         };
-        let was_away = matches!(server.standing, Standing::Refusing | Standing::Invalid);
+        server.was_away |= matches!(server.standing, Standing::Refusing | Standing::Invalid);
         server.standing = standing;
-        if was_away
-            && matches!(standing, Standing::Valid | Standing::Unknown)
-            && let Some(others) = others
-        {
-            server.rise_to(others);
+        if server.was_away && matches!(standing, Standing::Valid | Standing::Unknown) {
+            server.was_away = false;
+            if let Some(others) = others {
+                server.rise_to(others);
+            }
         }
         self.refresh(now, index);
     }
@@ -305,7 +308,7 @@ impl Guess {
         self.servers
             .iter()
             .enumerate()
-            .filter(|(index, other)| *index != server && other.standing <= standing)
+            .filter(|(index, other)| *index != server && other.standing() <= standing)
             .map(|(_, other)| other.load())
             .reduce(f64::min)
     }

@@ -57,6 +57,8 @@ pub(super) const NEVER: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Best {
     servers: Vec<Learned>,
+    /// Servers that have not left, at least 1.
+    pub(super) present: usize,
     tree: Tree,
     curve: Curve,
     prices: Prices,
@@ -121,6 +123,7 @@ impl Best {
     pub(super) fn new(servers: usize, seed: u64) -> Best {
         Best {
             servers: (0..servers).map(|_| Learned::default()).collect(),
+            present: servers,
             tree: Tree::new(servers),
             curve: Curve::new(servers),
             prices: Prices::new(),
@@ -132,6 +135,20 @@ impl Best {
             foreign: 0.0,
             next: 0,
             seed,
+        }
+    }
+
+    /// A server of which nothing is known comes into the slot `index`, at most the next one; its key
+    /// is still to be computed.
+    pub(super) fn add(&mut self, index: usize) {
+        let mut learned = Learned::default();
+        learned.cap.restart();
+        match self.servers.get_mut(index) {
+            Some(place) => *place = learned,
+            None => {
+                self.servers.push(learned);
+                self.tree.grow(self.servers.len());
+            }
         }
     }
 
@@ -238,7 +255,7 @@ impl Best {
     }
 
     fn span(&self, least: f64, per_server: f64) -> f64 {
-        least.max(per_server * self.servers.len() as f64)
+        least.max(per_server * self.present as f64)
     }
 
     /// What is left of what was learned of a server that was not chosen for `absent` picks, 0 to 1.
@@ -349,7 +366,7 @@ impl Best {
         }
         let is_benched = |other: &&Learned| other.evidence.is_benched(now);
         let benched = self.servers.iter().filter(is_benched).count();
-        if 2 * benched < self.servers.len() {
+        if 2 * benched < self.present {
             let learned = &mut self.servers[index];
             learned.evidence.bench(now);
             learned.cap.restart();
@@ -364,7 +381,7 @@ impl Best {
 
     /// The counts of a report have grown by this.
     pub(super) fn reported(&mut self, now: Time, index: usize, delta: Delta) {
-        let keep = 1.0 - 1.0 / (4.0 * self.servers.len() as f64);
+        let keep = 1.0 - 1.0 / (4.0 * self.present as f64);
         self.all = self.all * keep + delta.all;
         self.foreign = self.foreign * keep + delta.foreign;
         let learned = &mut self.servers[index];

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::best::BLOCKED;
 use super::noise::GRAIN;
+use super::server::Post;
 use super::tree::Key;
 use super::{Guess, Pick};
 use crate::config::{Policy, ServerConfig};
@@ -110,6 +111,7 @@ impl Guess {
     pub fn explain(&self, now: Time, pick: Pick, tried: &[u16]) -> Reasons {
         let is_best = self.policy == Policy::BestGuess;
         let mut servers: Vec<Reason> = (0..self.servers.len())
+            .filter(|index| self.servers[*index].post != Post::Retired)
             .map(|index| self.reason(now, index, tried))
             .collect();
         let key = |reason: &Reason| {
@@ -175,7 +177,7 @@ impl Guess {
             Fitness::Invalid
         } else if server.standing == Standing::Refusing {
             Fitness::Refusing
-        } else if server.is_draining {
+        } else if server.is_draining || server.post != Post::Open {
             Fitness::Draining
         } else if !server.has_room() {
             Fitness::Full(server.max())

@@ -17,11 +17,18 @@ pub(super) struct Server {
     pub(super) weight: f64,
     /// One by its weight.
     pub(super) per_weight: f64,
-    weight_set: f64,
+    /// The configured weight.
+    pub(super) weight_given: f64,
+    /// What it says itself.
+    weight_told: f64,
     max_set: u32,
     max_told: u32,
     /// It asks for no new requests.
     pub(super) is_draining: bool,
+    /// What the operator says of it.
+    pub(super) post: Post,
+    /// It has just come, and nothing was seen of it yet.
+    pub(super) was_away: bool,
     pub(super) in_flight: u32,
     pub(super) counts: Counts,
     /// The number of the pick that chose it last.
@@ -30,30 +37,58 @@ pub(super) struct Server {
     pub(super) spent: f64,
 }
 
+/// What the operator says of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Post {
+    /// It may have requests.
+    Open,
+    /// No new ones for now.
+    Drained,
+    /// It has left; its slot may be filled again.
+    Retired,
+}
+
 impl Server {
     /// A server that nothing is known of, where `weight_mean` is the mean of all configured weights.
     pub(super) fn new(config: &ServerConfig, weight_mean: f64) -> Server {
-        let weight = config.weight / weight_mean;
-        Server {
+        let mut server = Server {
             standing: Standing::Unknown,
-            weight,
-            per_weight: 1.0 / weight,
-            weight_set: weight,
+            weight: 1.0,
+            per_weight: 1.0,
+            weight_given: config.weight,
+            weight_told: 1.0,
             max_set: config.max.unwrap_or(u32::MAX),
             max_told: u32::MAX,
             is_draining: false,
+            post: Post::Open,
+            was_away: false,
             in_flight: 0,
             counts: Counts::default(),
             picked: 0,
             spent: 0.0,
-        }
+        };
+        server.weigh(weight_mean);
+        server
+    }
+
+    /// The mean of all configured weights is this from now on.
+    pub(super) fn weigh(&mut self, weight_mean: f64) {
+        self.weight = self.weight_given / weight_mean * self.weight_told;
+        self.per_weight = 1.0 / self.weight;
+    }
+
+    /// At most so many exchanges at once, by the configuration.
+    pub(super) fn set_max(&mut self, max: Option<u32>) {
+        self.max_set = max.unwrap_or(u32::MAX);
     }
 
     /// It says this of itself.
     pub(super) fn told(&mut self, told: &Said) {
         if let Some(weight) = told.weight.filter(|weight| weight.is_finite()) {
-            self.weight = self.weight_set * weight.clamp(WEIGHT_LEAST, WEIGHT_MOST);
+            let weight = weight.clamp(WEIGHT_LEAST, WEIGHT_MOST);
+            self.weight *= weight / self.weight_told;
             self.per_weight = 1.0 / self.weight;
+            self.weight_told = weight;
         }
         if let Some(max) = told.max {
             self.max_told = max.max(1);
@@ -71,12 +106,13 @@ impl Server {
         self.in_flight < self.max()
     }
 
-    /// Where it stands among those that may be chosen; a drained one is as good as a refusing one.
+    /// Where it stands among those that may be chosen: one that wants to drain is as good as a
+    /// refusing one, one that the operator drained is none of them.
     pub(super) fn standing(&self) -> Standing {
-        if self.is_draining {
-            self.standing.max(Standing::Refusing)
-        } else {
-            self.standing
+        match (self.post, self.is_draining) {
+            (Post::Drained | Post::Retired, _) => Standing::Invalid,
+            (Post::Open, true) => self.standing.max(Standing::Refusing),
+            (Post::Open, false) => self.standing,
         }
     }
 

@@ -37,7 +37,7 @@ fn report(guess: &mut Guess, server: usize, errors: u64, load: u64) {
 }
 
 /// Sends one request on its way and brings it back.
-fn send(guess: &mut Guess) -> usize {
+pub(super) fn send(guess: &mut Guess) -> usize {
     let Pick::Server(server) = guess.pick(NOW, &[]) else {
         panic!("nobody")
     };
@@ -53,7 +53,7 @@ fn serve(guess: &mut Guess, now: Time, mut ticket: Ticket) {
 }
 
 /// How many of `count` requests each server gets.
-fn spread(guess: &mut Guess, count: usize) -> Vec<usize> {
+pub(super) fn spread(guess: &mut Guess, count: usize) -> Vec<usize> {
     let mut got = vec![0; guess.servers.len()];
     for _ in 0..count {
         got[send(guess)] += 1;
@@ -61,7 +61,7 @@ fn spread(guess: &mut Guess, count: usize) -> Vec<usize> {
     got
 }
 
-const POLICIES: [Policy; 6] = [
+pub(super) const POLICIES: [Policy; 6] = [
     Policy::BestGuess,
     Policy::LeastLoad,
     Policy::RoundRobin,

@@ -48,6 +48,17 @@ impl Tree {
         tree
     }
 
+    /// Makes room for `count` servers in all; those that are there keep their keys.
+    pub(super) fn grow(&mut self, count: usize) {
+        if count > self.keys.len() {
+            let mut grown = Tree::new(count);
+            for (place, key) in self.keys.iter().enumerate() {
+                grown.update(place, *key);
+            }
+            *self = grown;
+        }
+    }
+
     /// The server with the least key.
     pub(super) fn winner(&self) -> usize {
         self.winners[1] as usize
@@ -126,6 +137,17 @@ mod tests {
                     .unwrap();
                 assert_eq!(tree.winner(), least, "of {count}");
             }
+        }
+    }
+
+    #[test]
+    fn who_comes_finds_everybody_as_they_were() {
+        let mut tree = Tree::new(1);
+        for count in 1..40 {
+            tree.grow(count);
+            tree.update(count - 1, key(100.0 - count as f32));
+            assert_eq!(tree.winner(), count - 1);
+            assert_eq!(tree.key(0).score, 99.0);
         }
     }
 
