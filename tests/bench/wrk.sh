@@ -20,11 +20,15 @@ export LC_ALL=C
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 readonly PROGRAMS=(bestguess nginx haproxy)
-readonly WORKLOADS_ALL=(keep64 keep512 close64 large64k large1m)
-readonly SERVERS=3
+readonly WORKLOADS_ALL=(keep64 keep512 browser servers64 pipe16 close64 large64k large1m post1m idle)
+readonly CONNECTIONS_MAX=8192  # of a workload keepN
+readonly SERVERS=3             # but for the workload servers64
+readonly SERVERS_MANY=64
+readonly IDLE_CLIENTS=4000
+readonly IDLE_SPREAD_MS=2000   # their requests come over so long, so that no burst is measured
 readonly WARM_UP_SECONDS=1
 readonly ATTEMPTS=5            # to find free ports
-readonly OPEN_FILES=16384      # asked for; as much of it as is allowed is used
+readonly OPEN_FILES=32768      # asked for; as much of it as is allowed is used
 readonly OPEN_FILES_MIN=4096
 readonly ROUNDS_MAX=1000
 readonly SECONDS_MAX=600
@@ -42,12 +46,16 @@ What is missing of wrk, nginx and haproxy is installed from Debian's packages.
   --bin PATH          the bestguess to measure; also BESTGUESS_BIN
                       (target/release/bestguess, built if it is missing)
   --workloads A,B,…   which of them; also BENCH_WORKLOADS (all)
-                        keep64    64 keep-alive connections, 256 B
-                        keep512   512 keep-alive connections, 256 B
+                        keep64    64 keep-alive connections, 256 B; keep512, keepN: so many
+                        browser   the same with the fields that a browser sends, 1 KiB
+                        servers64 keep64 before 64 servers
+                        pipe16    keep64, 16 requests sent at once
                         close64   64 clients, a new connection per request, 256 B
                         large64k  64 keep-alive connections, 64 KiB
                         large1m   64 keep-alive connections, 1 MiB
-  --rounds N          runs of each program per workload; also BENCH_ROUNDS (6)
+                        post1m    64 keep-alive connections, requests with 1 MiB
+                        idle      memory for each of 4,000 connections that rest after a request
+  --rounds N          runs of each program per workload; also BENCH_ROUNDS (4)
   --seconds S         whole seconds per run; also BENCH_SECONDS (1)
   --layout LAYOUT     who runs on which CPU; also BENCH_LAYOUT (one)
                         one       all on one CPU: each wake-up handles a full batch and nothing waits
@@ -76,7 +84,7 @@ whole_number() {
 
 parse_arguments() {
     binary=${BESTGUESS_BIN:-}
-    rounds=${BENCH_ROUNDS:-6}
+    rounds=${BENCH_ROUNDS:-4}
     seconds=${BENCH_SECONDS:-1}
     layout=${BENCH_LAYOUT:-one}
     local list=${BENCH_WORKLOADS:-} option value
@@ -121,22 +129,59 @@ parse_arguments() {
         ((${#workloads[@]} > 0)) || usage_error "--workloads: expected a name, found '$list'"
         local name
         for name in "${workloads[@]}"; do
+            if [[ $name =~ ^keep[1-9][0-9]{0,3}$ ]] && ((${name#keep} <= CONNECTIONS_MAX)); then continue; fi
             [[ -n $name && " ${WORKLOADS_ALL[*]} " == *" $name "* ]] ||
-                usage_error "--workloads: expected any of ${WORKLOADS_ALL[*]}, found '$name'"
+                usage_error "--workloads: expected any of ${WORKLOADS_ALL[*]}, or keepN with N up to $CONNECTIONS_MAX, found '$name'"
         done
     fi
 }
 
-# describe WORKLOAD: sets connections, file and header for it.
+readonly BROWSER=(
+    -H 'User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
+    -H 'Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'
+    -H 'Accept-Language: en-GB,en;q=0.7,de;q=0.3'
+    -H 'Accept-Encoding: gzip, deflate, br, zstd'
+    -H 'Referer: http://bench.example/catalogue/tables?page=3'
+    -H 'Cookie: session=8f14e45fceea167a5a36dedd4bea2543; theme=dark; consent=necessary'
+    -H 'Sec-Fetch-Dest: document' -H 'Sec-Fetch-Mode: navigate' -H 'Sec-Fetch-Site: same-origin'
+    -H 'Upgrade-Insecure-Requests: 1' -H 'Priority: u=0, i'
+)
+
+# describe WORKLOAD: sets for it the connections, the file, what else wrk is told, and the servers.
 describe() {
-    connections=64 file=256 header=()
+    connections=64 file=256 extra=() server_ports=("${files_ports[@]:0:SERVERS}")
     case $1 in
-    keep64) ;;
-    keep512) connections=512 ;;
-    close64) header=(-H 'Connection: close') ;;
+    keep*) connections=${1#keep} ;;
+    browser) file=1k extra=("${BROWSER[@]}") ;;
+    servers64) server_ports=("${files_ports[@]}") ;;
+    pipe16) extra=(-s "$work/pipe16.lua") ;;
+    close64) extra=(-H 'Connection: close') ;;
     large64k) file=64k ;;
     large1m) file=1m ;;
+    post1m) extra=(-s "$work/post1m.lua") server_ports=("${taking_ports[@]}") ;;
+    idle) connections=$IDLE_CLIENTS extra=(-s "$work/idle.lua") ;;
     esac
+}
+
+# What wrk cannot be told by options.
+write_scripts() {
+    cat >"$work/pipe16.lua" <<'LUA'
+function init() many = string.rep(wrk.format(), 16) end
+function request() return many end
+LUA
+    cat >"$work/post1m.lua" <<'LUA'
+wrk.method = "POST"
+wrk.body = string.rep("x", 1048576)
+LUA
+    # The first call for each connection delays its one request a little, each later call for good.
+    cat >"$work/idle.lua" <<LUA
+local calls = 0
+function delay()
+    calls = calls + 1
+    if calls > $IDLE_CLIENTS then return 600000 end
+    return math.floor(calls * $IDLE_SPREAD_MS / $IDLE_CLIENTS)
+end
+LUA
 }
 
 # ----------------------------------------------------------------------------------------- tools
@@ -316,13 +361,15 @@ cpu_ns() {
     done
 }
 
-# memory_kib PID…: sets kib to the sum of the peaks of resident memory.
+# memory_kib KEY PID…: sets kib to the sum of what /proc/PID/status says behind KEY: VmHWM is the peak
+# of resident memory, VmRSS what it is now.
 memory_kib() {
-    local one key value
+    local one key value wanted=$1:
     kib=0
+    shift
     for one; do
         while read -r key value _; do
-            if [[ $key == VmHWM: ]]; then kib=$((kib + value)); fi
+            if [[ $key == "$wanted" ]]; then kib=$((kib + value)); fi
         done 2>/dev/null <"/proc/$one/status" || true
     done
 }
@@ -422,6 +469,11 @@ CONF
     nginx_command "$1"
 }
 
+# One built-in server, which takes content: nginx would need another program behind it.
+configure_taking() { # DIRECTORY PORT
+    command=("$binary" origin "127.0.0.1:$2" "$work/files" -q)
+}
+
 configure_nginx() { # DIRECTORY PORT
     local port
     {
@@ -439,6 +491,8 @@ configure_nginx() { # DIRECTORY PORT
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_max_temp_file_size 0;
+            proxy_request_buffering off;
+            client_max_body_size 0;
         }
     }
 }
@@ -481,7 +535,7 @@ configure_bestguess() { # DIRECTORY PORT
 
 # start NAME COUNT CPU: sets pid and ports; or ends all, with what the program said.
 start() {
-    local name=$1 count=$2 cpu=$3 directory="$work/$1" command
+    local name=$1 count=$2 cpu=$3 directory="$work/$1" command attempt
     mkdir -p "$directory"
     for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
         free_ports "$count"
@@ -501,7 +555,7 @@ start() {
 
 # Results by "workload/program": one figure per round, or a sum.
 declare -A pid_of=() port_of=() serving_of=() rates=() costs=() memory=()
-declare -A refused=() wrong=() faults=()
+declare -A refused=() wrong=() faults=() resting=()
 
 # load PROGRAM SECONDS: one run of wrk. Sets requests (0 if none), rate and ns (CPU time; empty if
 # the program ended), and adds what went wrong to that program's sums.
@@ -511,7 +565,7 @@ load() {
     read -r -a serving_pids <<<"${serving_of[$1]}"
     if cpu_ns "${serving_pids[@]}"; then before=$ns; fi
     launch "$log" "$cpu_load" timeout -k 1 $(($2 + 20)) \
-        wrk -t 1 -c "$connections" -d "${2}s" "${header[@]}" "http://127.0.0.1:${port_of[$1]}/$file"
+        wrk -t 1 -c "$connections" -d "${2}s" "${extra[@]}" "http://127.0.0.1:${port_of[$1]}/$file"
     local wrk_pid=$pid
     wait "$wrk_pid" || bad=1
     unset "started[$wrk_pid]"
@@ -534,8 +588,9 @@ load() {
     fi
 }
 
-measure() { # WORKLOAD
-    local name round index key
+# start_programs WORKLOAD: starts them all, sees that they deliver, and loads each for a moment.
+start_programs() {
+    local name
     workload=$1
     describe "$workload"
     for name in "${PROGRAMS[@]}"; do
@@ -547,6 +602,11 @@ measure() { # WORKLOAD
         answers "${ports[0]}" "/$file" "$work/files/$file" || faults[$workload/$name]='wrong content'
         load "$name" "$WARM_UP_SECONDS"
     done
+}
+
+measure() { # WORKLOAD
+    local name round index key
+    start_programs "$1"
     for ((round = 0; round < rounds; round++)); do
         for index in "${!PROGRAMS[@]}"; do
             name=${PROGRAMS[(index + round) % ${#PROGRAMS[@]}]}
@@ -561,16 +621,47 @@ measure() { # WORKLOAD
     done
     for name in "${PROGRAMS[@]}"; do
         read -r -a list <<<"${serving_of[$name]}"
-        memory_kib "${list[@]}"
+        memory_kib VmHWM "${list[@]}"
         memory[$workload/$name]=$kib
     done
-    # What a master had forked meanwhile is its own to end.
+    stop_programs
+}
+
+# What a master had forked meanwhile is its own to end.
+stop_programs() {
+    local name
     local -a all=()
     for name in "${PROGRAMS[@]}"; do
         read -r -a list <<<"${serving_of[$name]} ${pid_of[$name]}"
         all+=("${list[@]}")
     done
     stop "${all[@]}"
+}
+
+# What resting connections hold: resident memory before them and with them.
+measure_idle() {
+    local name key wrk_pid
+    local -a serving_pids
+    start_programs keep64
+    describe idle
+    for name in "${PROGRAMS[@]}"; do
+        key="idle/$name"
+        read -r -a serving_pids <<<"${serving_of[$name]}"
+        memory_kib VmRSS "${serving_pids[@]}"
+        resting[$key]=$kib
+        launch "$work/wrk.log" "$cpu_load" timeout -k 1 30 \
+            wrk -t 1 -c "$connections" -d 5s "${extra[@]}" "http://127.0.0.1:${port_of[$name]}/$file"
+        wrk_pid=$pid
+        sleep 4
+        memory_kib VmRSS "${serving_pids[@]}"
+        memory[$key]=$kib
+        wait "$wrk_pid" || faults[$key]='no answers'
+        unset "started[$wrk_pid]"
+        awk -v n="$connections" '$2 == "requests" && $3 == "in" && $1 >= n { found = 1 } END { exit !found }' \
+            "$work/wrk.log" || faults[$key]='not every connection had an answer'
+        say "idle: $name"
+    done
+    stop_programs
 }
 
 # ---------------------------------------------------------------------------------------- report
@@ -591,13 +682,14 @@ errors() {
     text=${text%, }
 }
 
-row() { printf '| %-8s | %-9s | %10s | %10s | %18s | %12s | %8s | %-6s |\n' "$@"; }
+row() { printf '| %-9s | %-9s | %10s | %10s | %18s | %12s | %8s | %-6s |\n' "$@"; }
 
 table() {
     local name key best middle_cost low high rate_middle cost range ratio marked
     row workload program requests/s CPU_us/req range 'of best peer' peak_MiB errors | tr _ ' '
-    echo '|----------|-----------|-----------:|-----------:|-------------------:|-------------:|---------:|--------|'
+    echo '|-----------|-----------|-----------:|-----------:|-------------------:|-------------:|---------:|--------|'
     for workload in "${workloads[@]}"; do
+        [[ $workload != idle ]] || continue
         # The best peer is the cheapest one that served without errors.
         best=''
         for name in nginx haproxy; do
@@ -628,6 +720,19 @@ table() {
     done
 }
 
+table_idle() {
+    local name key
+    printf '| program   | MiB at rest | MiB with %s idle | bytes per idle client | errors |\n' "$IDLE_CLIENTS"
+    printf '|-----------|------------:|-------------------:|----------------------:|--------|\n'
+    for name in "${PROGRAMS[@]}"; do
+        key="idle/$name"
+        errors "$key"
+        [[ -z $text || $name != bestguess ]] || failed=yes
+        awk -v name="$name" -v a="${resting[$key]}" -v b="${memory[$key]}" -v n="$IDLE_CLIENTS" -v text="${text:-0}" \
+            'BEGIN { printf "| %-9s | %11.1f | %18.1f | %21.0f | %-6s |\n", name, a / 1024, b / 1024, (b - a) * 1024 / n, text }'
+    done
+}
+
 header_line() {
     local model version_bestguess version_nginx version_haproxy cpus
     model=$(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)
@@ -647,7 +752,8 @@ footer() {
 Medians over interleaved runs ($rounds of $seconds s). CPU us/req: CPU time of the program per request,
 from $clock_text; "of best peer": that, divided by the least of nginx and HAProxy; less is better,
 and differences below 5 to 10 % are noise. Peak MiB: greatest resident memory of the serving process in
-that workload. Each program has one thread, and $SERVERS servers behind it over kept-alive connections.
+that workload. Each program has one thread, and $SERVERS servers behind it (in servers64 $SERVERS_MANY) over kept-alive
+connections: nginx, and for post1m the built-in one.
 TEXT
 }
 
@@ -707,21 +813,44 @@ main() {
 
     mkdir "$work/files"
     head -c 256 /dev/urandom >"$work/files/256"
+    head -c 1024 /dev/urandom >"$work/files/1k"
     head -c 65536 /dev/urandom >"$work/files/64k"
     head -c 1048576 /dev/urandom >"$work/files/1m"
     say "about $((${#workloads[@]} * (${#PROGRAMS[@]} * (rounds * seconds + WARM_UP_SECONDS + rounds / 4 + 1)))) s to go"
 
-    start servers "$SERVERS" "$cpu_servers"
-    server_ports=("${ports[@]}")
-    serving "$pid"
+    write_scripts
 
+    start servers "$SERVERS_MANY" "$cpu_servers"
+    files_ports=("${ports[@]}")
+    serving "$pid"
+    taking_ports=()
     local one
-    for one in "${workloads[@]}"; do measure "$one"; done
+    for ((one = 0; one < SERVERS; one++)); do
+        start taking 1 "$cpu_servers"
+        taking_ports+=("${ports[0]}")
+    done
+
+    local has_costs=no has_idle=no
+    for one in "${workloads[@]}"; do
+        if [[ $one == idle ]]; then
+            measure_idle
+            has_idle=yes
+        else
+            measure "$one"
+            has_costs=yes
+        fi
+    done
 
     failed=no
     header_line
-    table
-    footer
+    if [[ $has_costs == yes ]]; then
+        table
+        footer
+    fi
+    if [[ $has_idle == yes ]]; then
+        echo
+        table_idle
+    fi
     [[ $failed == no ]] || fail "bestguess had errors"
 }
 
