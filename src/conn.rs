@@ -15,7 +15,26 @@ pub struct Conn<S> {
     token: Token,
     ready: Ready,
     watched: bool,
-    moved: u64,
+    moved: Moved,
+}
+
+/// Bytes that went over connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// From the peer.
+    pub received: u64,
+    /// To the peer.
+    pub sent: u64,
+}
+
+impl Moved {
+    /// Both together.
+    pub fn with(self, other: Moved) -> Moved {
+        Moved {
+            received: self.received + other.received,
+            sent: self.sent + other.sent,
+        }
+    }
 }
 
 /// What a fill brought.
@@ -48,7 +67,7 @@ impl<S: Socket> Conn<S> {
             token,
             ready: Ready::READABLE.with(Ready::WRITABLE),
             watched: false,
-            moved: 0,
+            moved: Moved::default(),
         }
     }
 
@@ -64,6 +83,11 @@ impl<S: Socket> Conn<S> {
 
     /// Bytes that went over it so far, both ways.
     pub fn moved(&self) -> u64 {
+        self.moved.received + self.moved.sent
+    }
+
+    /// The same, each way.
+    pub fn moved_each_way(&self) -> Moved {
         self.moved
     }
 
@@ -136,7 +160,7 @@ impl<S: Socket> Conn<S> {
                     {
                         self.ready.remove(Ready::READABLE);
                     }
-                    self.moved += count as u64;
+                    self.moved.received += count as u64;
                     return Filled::Some(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -160,7 +184,7 @@ impl<S: Socket> Conn<S> {
                     if count < bytes.len() {
                         self.ready.remove(Ready::WRITABLE);
                     }
-                    self.moved += count as u64;
+                    self.moved.sent += count as u64;
                     return Flushed::Some(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

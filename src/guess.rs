@@ -50,6 +50,8 @@ mod silence;
 mod slowness;
 mod tree;
 
+use std::time::Duration;
+
 use crate::config::{Policy, ServerConfig};
 use crate::health::Standing;
 use crate::net::Time;
@@ -119,6 +121,11 @@ pub enum Outcome {
 }
 
 impl Ticket {
+    /// How long the request has been at its server by now; none once that has answered.
+    pub fn waits(&self, now: Time) -> Option<Duration> {
+        (!self.is_answered).then(|| now.since(self.sent))
+    }
+
     /// The last of the request's content has gone out: the server's time counts from now, not that
     /// of a client that was slow to send it.
     pub fn sent_whole(&mut self, now: Time) {

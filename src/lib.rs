@@ -7,6 +7,7 @@
 //! | [`cli`], [`logging`], [`demo`], [`origin`] | the program around the balancer: arguments, log lines, the built-in server |
 //! | [`proxy`] | all clients, links and checks, and [`proxy::Proxy::turn`], the only loop |
 //! | [`pair`], [`client`], [`link`], [`probe`] | one pair and its pump; one client with its task; one pooled connection; one check |
+//! | [`metrics`] | what is counted |
 //! | [`conn`] | one socket: fill, flush, readiness |
 //! | [`exchange`], [`guess`], [`health`], [`report`], [`access`] | pure decisions: how far a message got, which server, who is valid, what servers say, what is written down |
 //! | [`http`] | pure RFC 9112: judge heads, meter content, rewrite, reply |
@@ -41,6 +42,7 @@ pub mod health;
 pub mod http;
 pub mod link;
 pub mod logging;
+pub mod metrics;
 pub mod mutant;
 pub mod net;
 pub mod origin;

@@ -24,6 +24,7 @@ use crate::deadline::{Deadlines, Rang};
 use crate::guess::{Guess, Reasons};
 use crate::health::{Health, Rounds};
 use crate::link::{Link, LinkState};
+use crate::metrics::{Metrics, ServerMetrics};
 use crate::mutant::{self, Mutant};
 use crate::net::{Event, Net, Owner, Signal, Time, Token};
 use crate::pair;
@@ -52,12 +53,14 @@ pub struct Proxy<N: Net> {
     guess: Guess,
     /// The last guesses with their reasons, if those were asked for.
     guesses: VecDeque<(Time, Reasons)>,
+    metrics: Metrics,
     rounds: Rounds,
     deadlines: Deadlines,
     /// Clients that have more to do without waiting for anything.
     run: VecDeque<Token>,
-    /// Waiting requests, first in first out: ticket and task. One that left stays as a dead ticket.
-    queue: VecDeque<(u64, usize)>,
+    /// Waiting requests, first in first out: ticket, task, and since when. One that left stays as a
+    /// dead ticket.
+    queue: VecDeque<(u64, usize, Time)>,
     /// Tickets in the queue that are not dead.
     queued: usize,
     tickets: u64,
@@ -89,6 +92,7 @@ struct Server<S> {
     probe: Probe<S>,
     /// Links that wait to be used again, the latest last.
     pool: VecDeque<usize>,
+    metrics: Box<ServerMetrics>,
 }
 
 /// What is known of one server, for tables and tests.
@@ -127,6 +131,7 @@ impl<N: Net> Proxy<N> {
                 is_checked: false,
                 probe: Probe::new(server, &config.check),
                 pool: VecDeque::new(),
+                metrics: Box::default(),
             })
             .collect();
         let tools = Tools {
@@ -147,6 +152,10 @@ impl<N: Net> Proxy<N> {
             guess: Guess::new(config.policy, &config.servers, seed),
             rounds: Rounds::new(&config.check, now),
             guesses: VecDeque::new(),
+            metrics: Metrics {
+                began: now,
+                ..Metrics::default()
+            },
             first_round: if config.check.mode == CheckMode::Off {
                 0
             } else {
@@ -194,6 +203,7 @@ impl<N: Net> Proxy<N> {
         let mut events = std::mem::take(&mut self.events);
         self.net.poll(timeout, &mut events)?;
         self.tools.now = self.net.now();
+        let is_timed = self.metrics.turns(events.len());
         self.look_at_calendar();
         // What is known of links is known before any of them is given a request: a pooled one that
         // ended, or talks out of turn, is not used.
@@ -212,6 +222,11 @@ impl<N: Net> Proxy<N> {
         self.start_round_if_due();
         self.reap();
         self.keep_house();
+        if is_timed {
+            self.metrics
+                .lag
+                .record(self.net.now().since(self.tools.now));
+        }
         Ok(if self.is_over {
             Flow::Stop
         } else {
@@ -474,6 +489,7 @@ impl<N: Net> Proxy<N> {
             }
             match self.net.accept() {
                 Ok((socket, peer)) => {
+                    self.metrics.accepts += 1;
                     let entry = self.clients.vacant_entry();
                     let slot = entry.key();
                     self.generation = self.generation.wrapping_add(1);
@@ -505,10 +521,12 @@ impl<N: Net> Proxy<N> {
     fn reap(&mut self) {
         let any = !self.dead_clients.is_empty() || !self.dead_links.is_empty();
         for slot in self.dead_clients.drain(..) {
-            self.clients.remove(slot);
+            let moved = self.clients.remove(slot).conn.moved_each_way();
+            self.metrics.clients_moved = self.metrics.clients_moved.with(moved);
         }
         for slot in self.dead_links.drain(..) {
-            self.links.remove(slot);
+            let moved = self.links.remove(slot).conn.moved_each_way();
+            self.metrics.links_moved = self.metrics.links_moved.with(moved);
         }
         if any {
             // A descriptor is free again.

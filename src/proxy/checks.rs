@@ -140,10 +140,12 @@ impl<N: Net> Proxy<N> {
                 return self.ask(server, true);
             }
             Verdict::Passed(answer) => {
+                entry.metrics.checked(true);
                 entry.probe.rest(&mut self.tools.pool);
                 self.server_passed(server, answer);
             }
             Verdict::Failed(failure) => {
+                entry.metrics.checked(false);
                 entry.probe.rest(&mut self.tools.pool);
                 entry.probe.conn = None;
                 let changed =

@@ -8,7 +8,7 @@ use log::{info, warn};
 use super::Proxy;
 use crate::client::{ClientState, Place};
 use crate::conn::Conn;
-use crate::guess::{Outcome, Pick};
+use crate::guess::{self, Outcome, Pick};
 use crate::http::head::Method;
 use crate::link::{Link, LinkState};
 use crate::mutant::{self, Mutant};
@@ -47,20 +47,21 @@ impl<N: Net> Proxy<N> {
         if task.place == Place::Held {
             self.held -= 1;
         }
+        let now = self.tools.now;
         self.tickets += 1;
         self.queued += 1;
         task.place = Place::Queued(self.tickets);
         if first || mutant::is(Mutant::QueueLastInFirstOut) {
-            self.queue.push_front((self.tickets, key));
+            self.queue.push_front((self.tickets, key, now));
         } else {
-            self.queue.push_back((self.tickets, key));
+            self.queue.push_back((self.tickets, key, now));
         }
     }
 
     /// Gives free places to those who wait, in the order of their arrival.
     pub(super) fn admit(&mut self) {
         while self.held < self.config.parallel
-            && let Some((ticket, key)) = self.queue.pop_front()
+            && let Some((ticket, key, since)) = self.queue.pop_front()
         {
             let Some(task) = self.tasks.get_mut(key) else {
                 continue;
@@ -72,10 +73,11 @@ impl<N: Net> Proxy<N> {
                 continue;
             }
             if self.guess.pick(self.tools.now, &task.tried) == Pick::Full {
-                self.queue.push_front((ticket, key));
+                self.queue.push_front((ticket, key, since));
                 return;
             }
             task.place = Place::Held;
+            self.metrics.queue_wait.record(self.tools.now.since(since));
             self.queued -= 1;
             self.held += 1;
             let slot = task.client;
@@ -136,6 +138,9 @@ impl<N: Net> Proxy<N> {
                         link.ticket = Some(ticket);
                     }
                     self.rounds.dispatched();
+                    if let Some(server) = self.servers.get_mut(server) {
+                        server.metrics.requests += 1;
+                    }
                     return;
                 }
                 Err(error) if is_our_own_lack(&error) => {
@@ -145,6 +150,9 @@ impl<N: Net> Proxy<N> {
                 Err(error) => {
                     if let Some(task) = self.tasks.get_mut(key) {
                         task.tried.push(server as u16);
+                    }
+                    if let Some(server) = self.servers.get_mut(server) {
+                        server.metrics.failed(guess::Failure::Refused);
                     }
                     self.server_failed(server, &Failure::of(error.kind()));
                 }
@@ -237,6 +245,9 @@ impl<N: Net> Proxy<N> {
             return Err(io::ErrorKind::NotFound.into());
         };
         let socket = self.net.connect(&config.address)?;
+        if let Some(server) = self.servers.get_mut(server) {
+            server.metrics.connects += 1;
+        }
         let entry = self.links.vacant_entry();
         let link = entry.key();
         self.generation = self.generation.wrapping_add(1);
@@ -258,6 +269,11 @@ impl<N: Net> Proxy<N> {
         let server = link.server;
         if let Some(ticket) = link.ticket.take() {
             self.guess.finished(now, &ticket, outcome);
+        }
+        if let Outcome::Failed(failure) = outcome
+            && let Some(server) = self.servers.get_mut(server)
+        {
+            server.metrics.failed(failure);
         }
         if let Some(rest_max) = rest_max
             && link.broken.is_none()

@@ -9,7 +9,7 @@ use log::{debug, error, warn};
 use super::Proxy;
 use crate::access::Ended;
 use crate::client::{ClientState, Fault, LINGER, Next, Place, Task};
-use crate::exchange::{After, Loss, Overdue, ResponseState, Waiting};
+use crate::exchange::{After, Loss, Overdue, RequestState, ResponseState, Waiting};
 use crate::guess::{self, Outcome};
 use crate::http::head::Method;
 use crate::http::reply::{self, Reply};
@@ -130,6 +130,11 @@ impl<N: Net> Proxy<N> {
             return;
         };
         let now = self.tools.now;
+        if let Some(waited) = ticket.waits(now)
+            && let Some(server) = self.servers.get_mut(link.server)
+        {
+            server.metrics.answered(status, waited);
+        }
         let told = std::mem::take(&mut self.tools.told);
         self.guess.answered(now, ticket, status, told.retry_after);
         if let Some(said) = told.said {
@@ -283,6 +288,7 @@ impl<N: Net> Proxy<N> {
                     rule.status, rule.text, rule.section
                 );
                 self.drop_link(key, Outcome::Abandoned);
+                self.metrics.refused += 1;
                 if is_unanswered {
                     self.reply(slot, rule.status, rule.text, true);
                 } else {
@@ -293,6 +299,7 @@ impl<N: Net> Proxy<N> {
                 if let Some(link) = task.link.and_then(|link| self.links.get(link)) {
                     let server = link.server;
                     debug!("server {server} answered {status}: asking another one");
+                    self.note_retry(server);
                     if let Some(task) = self.tasks.get_mut(key) {
                         task.tried.push(server as u16);
                         task.has_turned = true;
@@ -317,6 +324,7 @@ impl<N: Net> Proxy<N> {
                 if is_unanswered {
                     self.reply(slot, 502, "the server sent a broken response", false);
                 } else {
+                    self.metrics.errors += 1;
                     self.close_client(slot);
                 }
             }
@@ -379,9 +387,18 @@ impl<N: Net> Proxy<N> {
                     false,
                 );
             }
-            Loss::Again => self.place(slot),
+            Loss::Again => {
+                if !is_reused {
+                    self.note_retry(server);
+                }
+                self.place(slot);
+            }
             Loss::Reply => self.reply(slot, 502, "the server broke off before it answered", false),
-            Loss::Cut | Loss::End => self.close_client(slot),
+            Loss::Cut => {
+                self.metrics.errors += 1;
+                self.close_client(slot);
+            }
+            Loss::End => self.close_client(slot),
         }
     }
 
@@ -406,6 +423,7 @@ impl<N: Net> Proxy<N> {
         }
         task.exchange.response = ResponseState::Complete;
         task.status = status;
+        self.metrics.replies += 1;
         task.content_bytes = match task.exchange.method {
             Method::Head => 0,
             _ => text.len() as u64 + 1,
@@ -523,8 +541,20 @@ impl<N: Net> Proxy<N> {
         }
     }
 
-    /// Writes down how an exchange ended, if anybody wants to know.
+    /// A request goes on to another server, because `server` failed it.
+    fn note_retry(&mut self, server: usize) {
+        if let Some(server) = self.servers.get_mut(server) {
+            server.metrics.retries += 1;
+        }
+    }
+
+    /// Counts an exchange that ended, and writes it down if anybody wants to know.
     fn record(&mut self, slot: usize, key: usize) {
+        if let Some(task) = self.tasks.get(key)
+            && (task.status != 0 || !matches!(task.exchange.request, RequestState::Head))
+        {
+            self.metrics.ended(task.status);
+        }
         if !self.tools.access.is_on() {
             return;
         }
