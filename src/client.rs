@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::conn::{Conn, Filled};
 use crate::deadline::{Alarm, Patience};
 use crate::exchange::{Exchange, RequestState, Waiting};
-use crate::http::head::{self, Method, Refusal};
+use crate::http::head::{self, Method, Refusal, Slots};
 use crate::http::rewrite::{self, Forwarding};
 use crate::mutant::{self, Mutant};
 use crate::net::{Socket, Time};
@@ -159,6 +159,8 @@ pub struct Tools {
     pub scratch: Box<[u8]>,
     /// Heads are written here.
     pub head: Vec<u8>,
+    /// What is noted of a head's fields while it is judged.
+    pub slots: Slots,
     /// The blocks.
     pub pool: Pool,
     /// Bytes that a pair may move in one turn before others have theirs.
@@ -333,6 +335,7 @@ impl<S: Socket> Client<S> {
             let Tools {
                 scratch,
                 head,
+                slots,
                 pool,
                 is_recorded,
                 host_default,
@@ -340,7 +343,7 @@ impl<S: Socket> Client<S> {
             } = &mut *tools;
             let bytes = scratch.get_mut(..count).unwrap_or_default();
             let forwarding = forwarding(peer, host_default, config);
-            let used = match judge(bytes, 0, task, head, &forwarding, *is_recorded) {
+            let used = match judge(bytes, 0, task, head, slots, &forwarding, *is_recorded) {
                 Ok(used) => used,
                 Err(refusal) => return Next::Failed(Fault::Request(refusal)),
             };
@@ -418,6 +421,7 @@ fn judge_inbound(
         searched,
         task,
         &mut tools.head,
+        &mut tools.slots,
         &forwarding,
         tools.is_recorded,
     ) {
@@ -455,6 +459,7 @@ fn judge(
     searched: usize,
     task: &mut Task,
     out: &mut Vec<u8>,
+    slots: &mut Slots,
     forwarding: &Forwarding<'_>,
     is_recorded: bool,
 ) -> Result<Option<usize>, Refusal> {
@@ -465,8 +470,7 @@ fn judge(
         // Whatever answers it has no content, even if it is refused.
         task.exchange.method = Method::Head;
     }
-    let mut slots = head::slots();
-    let Some(request) = head::next_request(bytes, searched, &mut slots)? else {
+    let Some(request) = head::next_request(bytes, searched, slots)? else {
         return Ok(None);
     };
     let end = request.fields.source().len();

@@ -9,6 +9,7 @@ pub mod grammar;
 pub mod head;
 mod judge;
 mod message;
+mod plain;
 pub mod reply;
 pub mod rewrite;
 pub mod rules;

@@ -13,7 +13,7 @@ use crate::client::{Client, Fault, Next, Task, Told, Tools};
 use crate::conn::{Conn, Filled, Flushed};
 use crate::exchange::{Heard, Loss, RequestState, ResponseState, Waiting};
 use crate::http::body::{self, Meter, Reframing};
-use crate::http::head::{self, Refusal, Version};
+use crate::http::head::{self, Refusal, Slots, Version};
 use crate::http::rewrite::{self, Answering};
 use crate::link::Link;
 use crate::mutant::{self, Mutant};
@@ -290,6 +290,7 @@ fn answer_head<S: Socket>(
         scratch,
         head,
         pool,
+        slots,
         date,
         is_draining,
         retry_statuses,
@@ -297,6 +298,7 @@ fn answer_head<S: Socket>(
         ..
     } = tools;
     let mut hearing = Hearing {
+        slots,
         date,
         is_draining: *is_draining,
         retry_statuses,
@@ -413,6 +415,7 @@ struct Judged {
 
 /// What a response is judged by, and what it tells beside itself.
 struct Hearing<'t> {
+    slots: &'t mut Slots,
     date: &'t str,
     is_draining: bool,
     retry_statuses: &'t [u16],
@@ -434,8 +437,7 @@ fn judge_response(
         let rest = bytes.get(at..).unwrap_or_default();
         let is_sent_whole = !task.has_unsent();
         let exchange = &mut task.exchange;
-        let mut slots = head::slots();
-        let next = head::next_response(rest, searched, exchange.method, &mut slots);
+        let next = head::next_response(rest, searched, exchange.method, hearing.slots);
         let Some(response) = next.map_err(Fault::Response)? else {
             return Ok(Judged {
                 content: at,

@@ -23,6 +23,7 @@ use crate::conn::Conn;
 use crate::deadline::{Deadlines, Rang};
 use crate::guess::{Guess, Reasons};
 use crate::health::{Health, Rounds};
+use crate::http::head;
 use crate::link::{Link, LinkState};
 use crate::metrics::{Metrics, ServerMetrics};
 use crate::mutant::{self, Mutant};
@@ -137,6 +138,7 @@ impl<N: Net> Proxy<N> {
         let tools = Tools {
             scratch: vec![0; pair::SCRATCH].into_boxed_slice(),
             head: Vec::with_capacity(4096),
+            slots: head::slots(),
             pool: Pool::new(config.budgets.wide_bytes),
             turn_bytes: config.budgets.turn_bytes,
             access: Access::new(config.access_log.is_some()),

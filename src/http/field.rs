@@ -1,10 +1,10 @@
 //! Field lines: which of them the judge and the rewriting know, and where they stand in the head.
 
-use std::mem::MaybeUninit;
-
 use super::grammar::is_word;
 use super::rules::Refusal;
 
+/// The longest head, in bytes, request or response.
+pub const HEAD_MAX: usize = 16 << 10;
 /// The most fields that a head may have.
 pub const FIELDS_MAX: usize = 100;
 
@@ -171,43 +171,79 @@ pub fn in_trailers(name: &[u8]) -> InTrailers {
     }
 }
 
-/// Room for one head's fields: lent by the caller, so that nothing is allocated.
-pub struct Slots<'b> {
-    /// For httparse's cut.
-    pub(super) headers: [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX],
-    /// For what the judge notes of each.
-    pub(super) marks: [Mark; FIELDS_MAX],
+/// Room for what is noted of one head's field lines: lent by the caller, so that nothing is allocated.
+#[derive(Debug)]
+pub struct Slots {
+    pub(super) lines: [Line; FIELDS_MAX],
 }
 
-/// Empty slots for one head.
-pub fn slots<'b>() -> Slots<'b> {
+/// Empty slots for one head after the other.
+pub fn slots() -> Slots {
     Slots {
-        headers: [const { MaybeUninit::uninit() }; FIELDS_MAX],
-        marks: [Mark::NONE; FIELDS_MAX],
+        lines: [Line::NONE; FIELDS_MAX],
     }
 }
 
-/// What the judge notes of one field line.
-#[derive(Clone, Copy)]
-pub(super) struct Mark {
+/// Where in its head a field line stands, and what it is. No head is longer than a `u16` counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line {
     pub(super) kind: Field,
-    is_plain: bool,
+    pub(super) is_plain: bool,
+    /// Where it begins, with its name.
+    pub(super) start: u16,
+    /// Where its name ends.
+    pub(super) name: u16,
+    /// Where its value begins and ends.
+    pub(super) value: (u16, u16),
+    /// Where the next line begins.
+    pub(super) next: u16,
 }
 
-impl Mark {
-    const NONE: Mark = Mark {
+impl Line {
+    const NONE: Line = Line {
         kind: Field::Other,
         is_plain: false,
+        start: 0,
+        name: 0,
+        value: (0, 0),
+        next: 0,
     };
+
+    /// The line in its head, `source`.
+    #[inline]
+    pub(super) fn of<'b>(&self, source: &'b [u8]) -> FieldLine<'b> {
+        let part = |from: u16, to: u16| {
+            source
+                .get(usize::from(from)..usize::from(to))
+                .unwrap_or_default()
+        };
+        FieldLine {
+            kind: self.kind,
+            name: part(self.start, self.name),
+            value: part(self.value.0, self.value.1),
+            is_plain: self.is_plain,
+            span: (self.start, self.next),
+        }
+    }
 }
 
-/// The fields of one head, as httparse cut them, with what each is.
+/// Where in its bytes a head has what.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Place {
+    /// Where the fields begin.
+    pub(super) start: usize,
+    /// How many they are.
+    pub(super) count: usize,
+    /// Where the head ends.
+    pub(super) end: usize,
+}
+
+/// The fields of one head, with what each is.
 pub struct Fields<'b> {
-    pub(super) headers: &'b [httparse::Header<'b>],
-    pub(super) marks: &'b mut [Mark; FIELDS_MAX],
-    /// The bytes that all of them point into.
+    pub(super) lines: &'b mut [Line],
+    /// The head that they are in.
     source: &'b [u8],
-    /// Where in them the first one begins.
+    /// Where in it the first one begins.
     start: usize,
 }
 
@@ -223,67 +259,24 @@ pub struct FieldLine<'b> {
     /// Whether it stands in the head as it should: one blank behind the colon, a value, no blanks at
     /// the end.
     pub(super) is_plain: bool,
+    /// Where in the head it begins and the next one does.
+    pub(super) span: (u16, u16),
 }
 
 impl<'b> Fields<'b> {
-    /// The fields of the head `source`, in which the first line's end is behind `start` bytes.
-    pub(super) fn new(
-        headers: &'b [httparse::Header<'b>],
-        marks: &'b mut [Mark; FIELDS_MAX],
-        source: &'b [u8],
-        start: usize,
-    ) -> Fields<'b> {
-        Fields {
-            headers,
-            marks,
-            source,
-            start,
-        }
-    }
-
-    /// Looks at each line once and where it stands, marks it and hands it to `take`.
-    ///
-    /// # Errors
-    /// `FieldName`, `LineEnd`: the lines do not follow each other from the first line to the empty
-    /// one, each with its CR LF. Otherwise what `take` says.
+    /// The fields of the head at `place` in `bytes`, which were noted in `slots`.
     #[inline]
-    pub(super) fn judge(
-        &mut self,
-        mut take: impl FnMut(FieldLine<'b>) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let (first, mut rest) = self
-            .source
-            .split_at_checked(self.start)
-            .ok_or(Refusal::LineEnd)?;
-        if !first.ends_with(b"\r\n") {
-            return Err(Refusal::LineEnd);
-        }
-        for (header, mark) in self.headers.iter().zip(self.marks.iter_mut()) {
-            let (is_plain, behind) = judge_line(header, rest)?;
-            rest = behind;
-            let kind = Field::of(header.name.as_bytes());
-            *mark = Mark { kind, is_plain };
-            take(FieldLine::of(header, mark))?;
-        }
-        // The empty line, and nothing behind it.
-        if rest == b"\r\n" {
-            Ok(())
-        } else {
-            Err(Refusal::LineEnd)
+    pub(super) fn new(place: &Place, bytes: &'b [u8], slots: &'b mut Slots) -> Fields<'b> {
+        Fields {
+            lines: slots.lines.get_mut(..place.count).unwrap_or_default(),
+            source: bytes.get(..place.end).unwrap_or_default(),
+            start: place.start,
         }
     }
 
     /// The field lines in their order.
     pub fn iter(&self) -> impl Iterator<Item = FieldLine<'b>> + '_ {
-        self.headers
-            .iter()
-            .zip(self.marks.iter())
-            .map(|(header, mark)| FieldLine::of(header, mark))
-    }
-
-    /// Where in the head `part`, a name or value of it, begins.
-    pub fn offset(&self, part: &[u8]) -> usize {
-        offset(self.source, part)
+        self.lines.iter().map(|line| line.of(self.source))
     }
 
     /// The head that they are in.
@@ -297,14 +290,43 @@ impl<'b> Fields<'b> {
     }
 }
 
-impl<'b> FieldLine<'b> {
-    fn of(header: &httparse::Header<'b>, mark: &Mark) -> FieldLine<'b> {
-        FieldLine {
-            kind: mark.kind,
-            name: header.name.as_bytes(),
-            value: header.value,
-            is_plain: mark.is_plain,
-        }
+/// Looks at each of the lines of `source` once that httparse took for `headers`, and where it stands;
+/// `start` is where the first one begins. Notes it in `lines` and hands it to `take`.
+///
+/// # Errors
+/// `FieldName`, `LineEnd`: the lines do not follow each other from the first line to the empty one,
+/// each with its CR LF. Otherwise what `take` says.
+pub(super) fn judge_lines<'b>(
+    headers: &[httparse::Header<'_>],
+    source: &'b [u8],
+    start: usize,
+    lines: &mut [Line; FIELDS_MAX],
+    mut take: impl FnMut(FieldLine<'b>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let (first, mut rest) = source.split_at_checked(start).ok_or(Refusal::LineEnd)?;
+    if !first.ends_with(b"\r\n") {
+        return Err(Refusal::LineEnd);
+    }
+    for (header, line) in headers.iter().zip(lines.iter_mut()) {
+        let at = source.len() - rest.len();
+        let (is_plain, value, behind) = judge_line(header, rest)?;
+        rest = behind;
+        let place = |offset: usize| u16::try_from(at + offset).map_err(|_| Refusal::HeadTooLong);
+        *line = Line {
+            kind: Field::of(header.name.as_bytes()),
+            is_plain,
+            start: place(0)?,
+            name: place(header.name.len())?,
+            value: (place(value)?, place(value + header.value.len())?),
+            next: place(source.len() - rest.len() - at)?,
+        };
+        take(line.of(source))?;
+    }
+    // The empty line, and nothing behind it.
+    if rest == b"\r\n" {
+        Ok(())
+    } else {
+        Err(Refusal::LineEnd)
     }
 }
 
@@ -313,13 +335,12 @@ fn offset(whole: &[u8], part: &[u8]) -> usize {
     (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize)
 }
 
-/// Judges the line that `rest` begins with, which httparse took for `header`: whether it is plain, and
-/// what stands behind it.
-#[inline]
+/// Judges the line that `rest` begins with, which httparse took for `header`: whether it is plain, where
+/// in `rest` its value begins, and what stands behind it.
 fn judge_line<'b>(
     header: &httparse::Header<'_>,
     rest: &'b [u8],
-) -> Result<(bool, &'b [u8]), Refusal> {
+) -> Result<(bool, usize, &'b [u8]), Refusal> {
     let name = header.name.as_bytes();
     if name.is_empty() || offset(rest, name) != 0 {
         return Err(Refusal::FieldName);
@@ -332,16 +353,16 @@ fn judge_line<'b>(
     };
     let is_plain = !header.value.is_empty() && rest.get(name.len()..value) == Some(b": ");
     let end = value.wrapping_add(header.value.len());
-    let mut behind = rest.get(end..).unwrap_or_default();
+    let mut behind = rest.get(end..).ok_or(Refusal::LineEnd)?;
     if let [b'\r', b'\n', rest @ ..] = behind {
-        return Ok((is_plain, rest));
+        return Ok((is_plain, value, rest));
     }
     // Behind the value may come blanks, then nothing but CR LF.
     while let [b' ' | b'\t', rest @ ..] = behind {
         behind = rest;
     }
     match behind {
-        [b'\r', b'\n', rest @ ..] => Ok((false, rest)),
+        [b'\r', b'\n', rest @ ..] => Ok((false, value, rest)),
         _ => Err(Refusal::LineEnd),
     }
 }

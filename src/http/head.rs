@@ -1,22 +1,22 @@
 //! Heads: where one ends, and what it says in lines that may pass; what they mean is for `judge`.
 //!
-//! httparse makes the first cut; it is lenient where RFC 9112 is not, so everything is judged again
-//! here. `Refusal` and its table in `rules` are the whole law: each row has its status, its text and
+//! Nearly all heads go through `plain`, in one pass. For all others httparse makes the first cut; it is
+//! lenient where RFC 9112 is not, so everything is judged again here. `Refusal` and its table in `rules` are the whole law: each row has its status, its text and
 //! the section it comes from. What is accepted has exactly one reading. Linear in the head's length.
 
+use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::body::Framing;
-pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields, Slots, slots};
+use super::field::Place;
+pub use super::field::{FIELDS_MAX, Field, FieldLine, Fields, HEAD_MAX, Slots, slots};
 use super::grammar::{TOKEN, is_target, is_token};
-use super::judge;
 pub use super::message::{Method, OPTIONS_MAX, Request, Response, TARGET_MAX, Version};
+use super::plain::{self, CutRequest, CutResponse};
 pub use super::rules::{RULES, Refusal, Rule};
+use super::{field, judge};
 
-/// The longest head, in bytes, request or response.
-pub const HEAD_MAX: usize = 16 << 10;
 /// The longest method, in bytes: no registered one has half as many.
 pub const METHOD_MAX: usize = 64;
 /// The longest that can stand behind the target: the version and the line's end.
@@ -100,7 +100,7 @@ fn ends_in_crlf(lines: &[u8]) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// The row of the table that it breaks.
-pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'b>, Refusal> {
+pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots) -> Result<Request<'b>, Refusal> {
     next_request(head, 0, slots)?
         .filter(|request| request.fields.source().len() == head.len())
         .ok_or(Refusal::LineEnd)
@@ -115,12 +115,12 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'
 pub fn next_request<'b>(
     bytes: &'b [u8],
     seen: usize,
-    slots: &'b mut Slots<'b>,
+    slots: &'b mut Slots,
 ) -> Result<Option<Request<'b>>, Refusal> {
     if seen > 0 && find_end(bytes, seen).is_none() {
         return begun(bytes, seen).map(|()| None);
     }
-    match cut_request(bytes, slots) {
+    match judged_request(bytes, slots) {
         Ok(request) => {
             debug_assert_eq!(find_end(bytes, 0), Some(request.fields.source().len()));
             Ok(Some(request))
@@ -158,38 +158,65 @@ fn cut(bytes: &[u8], outcome: httparse::Result<usize>) -> Result<&[u8], Refusal>
     }
 }
 
-fn cut_request<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<'b>, Refusal> {
+#[inline]
+fn judged_request<'b>(bytes: &'b [u8], slots: &'b mut Slots) -> Result<Request<'b>, Refusal> {
+    let mut asked = judge::Asked::default();
+    let cut = match plain::request(bytes, slots, &mut asked) {
+        Some(cut) => {
+            debug_assert_eq!(
+                cut_request(bytes, &mut field::slots()),
+                Ok((cut.clone(), asked.clone()))
+            );
+            cut
+        }
+        None => {
+            let cut;
+            (cut, asked) = cut_request(bytes, slots)?;
+            cut
+        }
+    };
+    let fields = Fields::new(&cut.place, bytes, slots);
+    let mut request = Request::new(cut.method, cut.target, cut.version, fields);
+    request.authority = cut.authority;
+    asked.agree(&mut request)?;
+    Ok(request)
+}
+
+/// The long way through a request head.
+fn cut_request<'b>(
+    bytes: &'b [u8],
+    slots: &mut Slots,
+) -> Result<(CutRequest<'b>, judge::Asked), Refusal> {
+    let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
-    let head = cut(
-        bytes,
-        parsed.parse_with_uninit_headers(bytes, &mut slots.headers),
-    )?;
+    let head = cut(bytes, parsed.parse_with_uninit_headers(bytes, &mut headers))?;
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(Refusal::RequestLine);
     };
-    let version = version_of(parsed.version);
     // httparse skips blank lines and takes a bare LF for a line's end: neither has a place here.
-    let line = method.len() + target.len() + b"  HTTP/1.1\r\n".len();
+    let start = method.len() + target.len() + b"  HTTP/1.1\r\n".len();
     if method.len() > METHOD_MAX || head.as_ptr() != method.as_ptr() {
         return Err(Refusal::RequestLine);
     }
-    let mut request = Request {
-        method_name: method.as_bytes(),
-        method: method_of(method.as_bytes()),
-        target: target.as_bytes(),
-        authority: None,
-        version,
-        framing: Framing::None,
-        keep_alive: version == Version::Http11,
-        expects_continue: false,
-        upgrade: false,
-        takes_trailers: false,
-        hops: None,
-        fields: Fields::new(parsed.headers, &mut slots.marks, head, line),
+    let (method, target) = (method.as_bytes(), target.as_bytes());
+    let (target, authority) = judge::target(method, target)?;
+    let mut asked = judge::Asked::default();
+    field::judge_lines(parsed.headers, head, start, &mut slots.lines, |line| {
+        asked.take(method, line)
+    })?;
+    let place = Place {
+        start,
+        count: parsed.headers.len(),
+        end: head.len(),
     };
-    judge::target(&mut request)?;
-    judge::request_fields(&mut request)?;
-    Ok(request)
+    let cut = CutRequest {
+        method,
+        target,
+        authority,
+        version: version_of(parsed.version),
+        place,
+    };
+    Ok((cut, asked))
 }
 
 /// Judges a whole response head to a request of `method`: `head` ends behind its empty line.
@@ -199,7 +226,7 @@ fn cut_request<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Request<
 pub fn response<'b>(
     head: &'b [u8],
     method: Method,
-    slots: &'b mut Slots<'b>,
+    slots: &'b mut Slots,
 ) -> Result<Response<'b>, Refusal> {
     next_response(head, 0, method, slots)?
         .filter(|response| response.fields.source().len() == head.len())
@@ -215,12 +242,12 @@ pub fn next_response<'b>(
     bytes: &'b [u8],
     seen: usize,
     method: Method,
-    slots: &'b mut Slots<'b>,
+    slots: &'b mut Slots,
 ) -> Result<Option<Response<'b>>, Refusal> {
     if seen > 0 && find_end(bytes, seen).is_none() {
         return response_begun(bytes, seen).map(|()| None);
     }
-    match cut_response(bytes, method, slots) {
+    match judged_response(bytes, method, slots) {
         Ok(response) => {
             debug_assert_eq!(find_end(bytes, 0), Some(response.fields.source().len()));
             Ok(Some(response))
@@ -229,14 +256,42 @@ pub fn next_response<'b>(
     }
 }
 
-fn cut_response<'b>(
+#[inline]
+fn judged_response<'b>(
     bytes: &'b [u8],
     method: Method,
-    slots: &'b mut Slots<'b>,
+    slots: &'b mut Slots,
 ) -> Result<Response<'b>, Refusal> {
+    let mut answered = judge::Answered::default();
+    let cut = match plain::response(bytes, slots, &mut answered) {
+        Some(cut) => {
+            debug_assert_eq!(
+                cut_response(bytes, &mut field::slots()),
+                Ok((cut.clone(), answered.clone()))
+            );
+            cut
+        }
+        None => {
+            let cut;
+            (cut, answered) = cut_response(bytes, slots)?;
+            cut
+        }
+    };
+    let fields = Fields::new(&cut.place, bytes, slots);
+    let mut response = Response::new(cut.status, cut.version, fields);
+    answered.agree(&mut response, method)?;
+    Ok(response)
+}
+
+/// The long way through a response head.
+fn cut_response<'b>(
+    bytes: &'b [u8],
+    slots: &mut Slots,
+) -> Result<(CutResponse, judge::Answered<'b>), Refusal> {
+    let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let outcome = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut slots.headers);
+    let outcome = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers);
     let head = match outcome {
         Err(httparse::Error::Version | httparse::Error::Status) => Err(Refusal::StatusLine),
         outcome => cut(bytes, outcome),
@@ -246,28 +301,26 @@ fn cut_response<'b>(
     if !(100..1000).contains(&status) || !head.starts_with(b"HTTP/1.") {
         return Err(Refusal::StatusLine);
     }
-    let version = version_of(parsed.version);
-    // The first line ends where the fields begin. What httparse says of the reason leaves out what is
-    // beyond ASCII.
-    let line = match parsed.headers.first() {
+    // The first line ends where the fields begin.
+    let start = match parsed.headers.first() {
         Some(header) => (header.name.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize),
         None => head.len().saturating_sub(b"\r\n".len()),
     };
-    let reason = head.get(13..line.saturating_sub(2)).unwrap_or_default();
-    let mut response = Response {
-        status,
-        reason,
-        version,
-        framing: Framing::None,
-        keep_alive: version == Version::Http11,
-        names_fields: false,
-        metrics: None,
-        retry_after: false,
-        idle_seconds: None,
-        fields: Fields::new(parsed.headers, &mut slots.marks, head, line),
+    let mut answered = judge::Answered::default();
+    field::judge_lines(parsed.headers, head, start, &mut slots.lines, |line| {
+        answered.take(line)
+    })?;
+    let place = Place {
+        start,
+        count: parsed.headers.len(),
+        end: head.len(),
     };
-    judge::response_fields(&mut response, method)?;
-    Ok(response)
+    let cut = CutResponse {
+        status,
+        version: version_of(parsed.version),
+        place,
+    };
+    Ok((cut, answered))
 }
 
 /// The version by its minor number, of which httparse knows two.
@@ -326,14 +379,6 @@ fn request_line(line: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::Target);
     }
     Ok(())
-}
-
-fn method_of(name: &[u8]) -> Method {
-    match name {
-        b"HEAD" => Method::Head,
-        b"GET" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE" => Method::Idempotent,
-        _ => Method::Other,
-    }
 }
 
 #[cfg(test)]

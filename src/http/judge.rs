@@ -4,7 +4,7 @@
 //! row of the table in `rules`.
 
 use super::body::Framing;
-use super::field::{Field, Fields};
+use super::field::{Field, FieldLine, Fields};
 use super::grammar::{decimal, is_host, is_target, is_token, is_word, list};
 use super::message::{Method, OPTIONS_MAX, Request, Response, TARGET_MAX, Version};
 use super::rules::Refusal;
@@ -13,9 +13,12 @@ use crate::mutant::{self, Mutant};
 /// How often a request may have come through bestguess before.
 const PASSES_MAX: usize = 8;
 
-/// Judges the target's form (RFC 9112 §3.2) and takes an absolute one apart.
-pub(super) fn target(request: &mut Request<'_>) -> Result<(), Refusal> {
-    let target = request.target;
+/// Judges the form of the `target` of a request of `method` (RFC 9112 §3.2). Gives it in origin-form
+/// (or `*`), and the authority of an absolute one.
+pub(super) fn target<'b>(
+    method: &[u8],
+    target: &'b [u8],
+) -> Result<(&'b [u8], Option<&'b [u8]>), Refusal> {
     if target.len() > TARGET_MAX {
         return Err(Refusal::TargetTooLong);
     }
@@ -23,11 +26,11 @@ pub(super) fn target(request: &mut Request<'_>) -> Result<(), Refusal> {
         return Err(Refusal::Target);
     }
     // Only here: what `begun` sees of a line comes first.
-    if request.method_name == b"CONNECT" {
+    if method == b"CONNECT" {
         return Err(Refusal::Connect);
     }
-    if target.starts_with(b"/") || (target == b"*" && request.method_name == b"OPTIONS") {
-        return Ok(());
+    if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
+        return Ok((target, None));
     }
     let scheme_end = memchr::memmem::find(target, b"://").ok_or(Refusal::Target)?;
     let (scheme, rest) = target.split_at(scheme_end);
@@ -43,14 +46,12 @@ pub(super) fn target(request: &mut Request<'_>) -> Result<(), Refusal> {
     if authority.is_empty() || !is_host(authority) {
         return Err(Refusal::Target);
     }
-    request.authority = Some(authority);
     // `rewrite` puts the slash before a path that is empty or only a query.
-    request.target = path;
-    Ok(())
+    Ok((path, Some(authority)))
 }
 
 /// What the framing fields of a head said, before it is decided what they mean together.
-#[derive(Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 struct Framings {
     length: Option<u64>,
     chunked: bool,
@@ -100,7 +101,7 @@ impl Framings {
 }
 
 /// What the Connection fields of a head said.
-#[derive(Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 struct Options {
     close: bool,
     keep_alive: bool,
@@ -133,14 +134,19 @@ impl Options {
         if !self.names_fields {
             return;
         }
-        let connections = fields
-            .headers
-            .iter()
-            .filter(|header| Field::of(header.name.as_bytes()) == Field::Connection);
-        for option in connections.flat_map(|header| list(header.value)) {
-            for (header, mark) in fields.headers.iter().zip(fields.marks.iter_mut()) {
-                if may_go(mark.kind) && header.name.as_bytes().eq_ignore_ascii_case(option) {
-                    mark.kind = Field::Named;
+        let source = fields.source();
+        for index in 0..fields.lines.len() {
+            // By its name: one that another Connection names is marked by now.
+            let line = fields.lines.get(index).map(|line| line.of(source));
+            let Some(connection) = line.filter(|line| Field::of(line.name) == Field::Connection)
+            else {
+                continue;
+            };
+            for option in list(connection.value) {
+                for line in fields.lines.iter_mut() {
+                    if may_go(line.kind) && line.of(source).name.eq_ignore_ascii_case(option) {
+                        line.kind = Field::Named;
+                    }
                 }
             }
         }
@@ -152,79 +158,98 @@ impl Options {
     }
 }
 
-/// Judges the fields of a request one by one and together, and takes from them what it asks for.
-pub(super) fn request_fields(request: &mut Request<'_>) -> Result<(), Refusal> {
-    let mut framings = Framings::default();
-    let mut options = Options::default();
-    let mut has_host = false;
-    let mut has_upgrade = false;
-    let mut is_barred = false;
-    let mut passes = 0;
-    request.fields.judge(|line| {
+/// What the fields of a request said so far: `take` judges them one by one, `agree` together.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Asked {
+    framings: Framings,
+    options: Options,
+    has_host: bool,
+    has_upgrade: bool,
+    is_barred: bool,
+    expects_continue: bool,
+    takes_trailers: bool,
+    passes: usize,
+    hops: Option<u64>,
+}
+
+impl Asked {
+    /// Takes the next field of a request of `method` in.
+    #[inline]
+    pub(super) fn take(&mut self, method: &[u8], line: FieldLine<'_>) -> Result<(), Refusal> {
         match line.kind {
-            Field::ContentLength => framings.length(line.value)?,
-            Field::TransferEncoding => framings.encoding(line.value)?,
-            Field::Connection => options.take(line.value)?,
-            Field::Host if has_host => return Err(Refusal::TwoHosts),
+            Field::Other => {}
+            Field::ContentLength => self.framings.length(line.value)?,
+            Field::TransferEncoding => self.framings.encoding(line.value)?,
+            Field::Connection => self.options.take(line.value)?,
+            Field::Host if self.has_host => return Err(Refusal::TwoHosts),
             Field::Host if !is_host(line.value) => return Err(Refusal::Host),
-            Field::Host => has_host = true,
+            Field::Host => self.has_host = true,
             Field::Upgrade => {
-                has_upgrade |= !line.value.is_empty();
-                is_barred |= list(line.value).any(|protocol| !is_relayed(protocol));
+                self.has_upgrade |= !line.value.is_empty();
+                self.is_barred |= list(line.value).any(|protocol| !is_relayed(protocol));
             }
             Field::Expect if line.value.eq_ignore_ascii_case(b"100-continue") => {
-                request.expects_continue = request.version == Version::Http11;
+                self.expects_continue = true;
             }
             // An empty list of expectations is none.
             Field::Expect if line.value.is_empty() => {}
             Field::Expect => return Err(Refusal::Expectation),
             Field::Via => {
-                passes += list(line.value)
+                self.passes += list(line.value)
                     .filter(|hop| hop.ends_with(b" bestguess"))
                     .count();
-                if passes >= PASSES_MAX {
+                if self.passes >= PASSES_MAX {
                     return Err(Refusal::Loop);
                 }
             }
             Field::Te => {
-                request.takes_trailers |=
-                    list(line.value).any(|coding| is_word(coding, b"trailers"))
+                self.takes_trailers |= list(line.value).any(|coding| is_word(coding, b"trailers"));
             }
-            Field::MaxForwards if matches!(request.method_name, b"OPTIONS" | b"TRACE") => {
-                request.hops = Some(hops(request.method_name, line.value)?);
+            Field::MaxForwards if matches!(method, b"OPTIONS" | b"TRACE") => {
+                self.hops = Some(hops(method, line.value)?);
             }
             _ => {}
         }
         Ok(())
-    })?;
-    if !has_host && request.version == Version::Http11 {
-        return Err(Refusal::NoHost);
     }
-    // TE belongs to HTTP/1.1, as chunked content does.
-    request.takes_trailers &= request.version == Version::Http11;
-    request.framing = framings.agree(request.version)?.unwrap_or(Framing::None);
-    // Without content there is nothing to wait for (RFC 9110 §10.1.1).
-    request.expects_continue &= request.framing != Framing::None;
-    if request.framing != Framing::None && request.method_name == b"TRACE" {
-        return Err(Refusal::TraceContent);
+
+    /// What all fields mean together, for `request` whose line is judged and whose fields these were.
+    pub(super) fn agree(self, request: &mut Request<'_>) -> Result<(), Refusal> {
+        let is_11 = request.version == Version::Http11;
+        if !self.has_host && is_11 {
+            return Err(Refusal::NoHost);
+        }
+        // TE belongs to HTTP/1.1, as chunked content does.
+        request.takes_trailers = self.takes_trailers && is_11;
+        request.framing = self
+            .framings
+            .agree(request.version)?
+            .unwrap_or(Framing::None);
+        // Without content there is nothing to wait for (RFC 9110 §10.1.1).
+        request.expects_continue =
+            self.expects_continue && is_11 && request.framing != Framing::None;
+        if request.framing != Framing::None && request.method_name == b"TRACE" {
+            return Err(Refusal::TraceContent);
+        }
+        request.hops = self.hops;
+        request.keep_alive = self.options.persists(request.version);
+        // What is only known from responses means nothing in a request.
+        self.options.mark_named(&mut request.fields, |kind| {
+            matches!(
+                kind,
+                Field::Other | Field::RetryAfter | Field::LoadMetrics | Field::LoadMetricsBinary
+            )
+        });
+        // An upgrade of a request with content would leave open where the new protocol begins, and
+        // behind one to h2c further requests would pass that nobody judges (RFC 9113 §3.1 has no such
+        // upgrade any more).
+        request.upgrade = self.options.upgrade
+            && self.has_upgrade
+            && !self.is_barred
+            && is_11
+            && request.framing == Framing::None;
+        Ok(())
     }
-    request.keep_alive = options.persists(request.version);
-    // What is only known from responses means nothing in a request.
-    options.mark_named(&mut request.fields, |kind| {
-        matches!(
-            kind,
-            Field::Other | Field::RetryAfter | Field::LoadMetrics | Field::LoadMetricsBinary
-        )
-    });
-    // An upgrade of a request with content would leave open where the new protocol begins, and
-    // behind one to h2c further requests would pass that nobody judges (RFC 9113 §3.1 has no such
-    // upgrade any more).
-    request.upgrade = options.upgrade
-        && has_upgrade
-        && !is_barred
-        && request.version == Version::Http11
-        && request.framing == Framing::None;
-    Ok(())
 }
 
 /// Whether an upgrade to `protocol` may be asked for: `name` or `name/version` (RFC 9110 §7.8), and
@@ -254,46 +279,64 @@ fn idle_seconds(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// Judges the fields of a response to a request of `method`, and takes from them what it means.
-pub(super) fn response_fields(response: &mut Response<'_>, method: Method) -> Result<(), Refusal> {
-    let mut framings = Framings::default();
-    let mut options = Options::default();
-    response.fields.judge(|line| {
+/// What the fields of a response said so far, as `Asked` for a request.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Answered<'b> {
+    framings: Framings,
+    options: Options,
+    metrics: Option<&'b [u8]>,
+    retry_after: bool,
+    idle_seconds: Option<u64>,
+}
+
+impl<'b> Answered<'b> {
+    /// Takes the next field in.
+    #[inline]
+    pub(super) fn take(&mut self, line: FieldLine<'b>) -> Result<(), Refusal> {
         match line.kind {
-            Field::LoadMetrics => response.metrics = Some(line.value),
-            Field::RetryAfter => response.retry_after = true,
-            Field::KeepAlive => response.idle_seconds = idle_seconds(line.value),
-            Field::ContentLength => framings.length(line.value)?,
-            Field::TransferEncoding => framings.encoding(line.value)?,
-            Field::Connection => options.take(line.value)?,
+            Field::Other => {}
+            Field::LoadMetrics => self.metrics = Some(line.value),
+            Field::RetryAfter => self.retry_after = true,
+            Field::KeepAlive => self.idle_seconds = idle_seconds(line.value),
+            Field::ContentLength => self.framings.length(line.value)?,
+            Field::TransferEncoding => self.framings.encoding(line.value)?,
+            Field::Connection => self.options.take(line.value)?,
             _ => {}
         }
         Ok(())
-    })?;
-    response.keep_alive = options.persists(response.version);
-    response.names_fields = options.names_fields;
-    // What is written anew in requests means nothing in a response.
-    options.mark_named(&mut response.fields, |kind| {
-        !matches!(
-            kind,
-            Field::Kept
-                | Field::Date
-                | Field::Via
-                | Field::Upgrade
-                | Field::ContentLength
-                | Field::TransferEncoding
-        )
-    });
-    let framed = framings.agree(response.version)?;
-    // RFC 9112 §6.3: these have no content, whatever their fields say.
-    // A server that announces content all the same may send it: behind that nothing is certain.
-    if matches!(response.status, 100..=199 | 204) && !matches!(framed, None | Some(Framing::None)) {
-        response.keep_alive = false;
     }
-    response.framing = match response.status {
-        100..=199 | 204 | 304 => Framing::None,
-        _ if method == Method::Head && !mutant::is(Mutant::HeadGivenContent) => Framing::None,
-        _ => framed.unwrap_or(Framing::UntilClose),
-    };
-    Ok(())
+
+    /// What all fields mean together, for `response` to a request of `method`.
+    pub(super) fn agree(self, response: &mut Response<'b>, method: Method) -> Result<(), Refusal> {
+        response.metrics = self.metrics;
+        response.retry_after = self.retry_after;
+        response.idle_seconds = self.idle_seconds;
+        response.keep_alive = self.options.persists(response.version);
+        response.names_fields = self.options.names_fields;
+        // What is written anew in requests means nothing in a response.
+        self.options.mark_named(&mut response.fields, |kind| {
+            !matches!(
+                kind,
+                Field::Kept
+                    | Field::Date
+                    | Field::Via
+                    | Field::Upgrade
+                    | Field::ContentLength
+                    | Field::TransferEncoding
+            )
+        });
+        let framed = self.framings.agree(response.version)?;
+        // RFC 9112 §6.3: these have no content, whatever their fields say.
+        // A server that announces content all the same may send it: behind that nothing is certain.
+        let has_none = matches!(response.status, 100..=199 | 204);
+        if has_none && !matches!(framed, None | Some(Framing::None)) {
+            response.keep_alive = false;
+        }
+        response.framing = match response.status {
+            100..=199 | 204 | 304 => Framing::None,
+            _ if method == Method::Head && !mutant::is(Mutant::HeadGivenContent) => Framing::None,
+            _ => framed.unwrap_or(Framing::UntilClose),
+        };
+        Ok(())
+    }
 }

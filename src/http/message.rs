@@ -28,6 +28,17 @@ pub enum Method {
     Other,
 }
 
+impl Method {
+    /// What matters of the method called `name`.
+    pub(super) fn of(name: &[u8]) -> Method {
+        match name {
+            b"HEAD" => Method::Head,
+            b"GET" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE" => Method::Idempotent,
+            _ => Method::Other,
+        }
+    }
+}
+
 /// A request head that may pass.
 pub struct Request<'b> {
     /// Its method as it was written.
@@ -78,4 +89,50 @@ pub struct Response<'b> {
     pub idle_seconds: Option<u64>,
     /// Its fields.
     pub fields: Fields<'b>,
+}
+
+impl<'b> Request<'b> {
+    /// A request of which only the first line and where its fields are is known yet.
+    pub(super) fn new(
+        method_name: &'b [u8],
+        target: &'b [u8],
+        version: Version,
+        fields: Fields<'b>,
+    ) -> Request<'b> {
+        Request {
+            method_name,
+            method: Method::of(method_name),
+            target,
+            authority: None,
+            version,
+            framing: Framing::None,
+            keep_alive: version == Version::Http11,
+            expects_continue: false,
+            upgrade: false,
+            takes_trailers: false,
+            hops: None,
+            fields,
+        }
+    }
+}
+
+impl<'b> Response<'b> {
+    /// A response of which only the first line and where its fields are is known yet.
+    pub(super) fn new(status: u16, version: Version, fields: Fields<'b>) -> Response<'b> {
+        // What a parser makes of the reason may leave out what is beyond ASCII.
+        let line = fields.start().saturating_sub(b"\r\n".len());
+        let reason = fields.source().get(b"HTTP/1.1 200 ".len()..line);
+        Response {
+            status,
+            reason: reason.unwrap_or_default(),
+            version,
+            framing: Framing::None,
+            keep_alive: version == Version::Http11,
+            names_fields: false,
+            metrics: None,
+            retry_after: false,
+            idle_seconds: None,
+            fields,
+        }
+    }
 }

@@ -243,12 +243,10 @@ impl<'h, 'b> Copy<'h, 'b> {
 
     /// Copies what stands before `field` and leaves it out.
     fn leave(&mut self, out: &mut Vec<u8>, field: &FieldLine<'_>) {
-        let source = self.fields.source();
-        let start = self.fields.offset(field.name);
-        out.extend_from_slice(source.get(self.from..start).unwrap_or_default());
-        let rest = source.get(start..).unwrap_or_default();
-        let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
-        self.from = start + length;
+        let (start, next) = field.span;
+        let before = self.fields.source().get(self.from..usize::from(start));
+        out.extend_from_slice(before.unwrap_or_default());
+        self.from = usize::from(next);
     }
 
     /// Writes `field` anew where it stands.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::exchange::Exchange;
-use crate::http::body::{Keep, Meter};
+use crate::http::body::{Framing, Keep, Meter};
 
 /// What of a request the tests compare.
 #[derive(Debug, PartialEq)]
@@ -844,6 +844,6 @@ fn methods_are_told_by_case_and_by_whether_they_may_be_sent_again() {
         ("head", Method::Other),
         ("get", Method::Other),
     ] {
-        assert_eq!(method_of(name.as_bytes()), method, "{name}");
+        assert_eq!(Method::of(name.as_bytes()), method, "{name}");
     }
 }
