@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub weight: f64,
     /// At most this many exchanges at once, at least 1; none: only N bounds it.
     pub max: Option<u32>,
+    /// It stands by: it is chosen only where no other server may be chosen or has room.
+    pub backup: bool,
 }
 
 /// What a health check asks and which answer is good.
@@ -68,6 +70,9 @@ pub struct CheckConfig {
     pub rise: u32,
     /// Failures in a row that make a valid server invalid, at least 1.
     pub fall: u32,
+    /// Over so long the weight of a server that is back, or new, rises from a tenth to all of it; zero:
+    /// it counts in full at once.
+    pub slow_start: Duration,
 }
 
 /// How a server is chosen.
@@ -199,6 +204,7 @@ impl Default for CheckConfig {
             every: Duration::from_secs(3),
             rise: 1,
             fall: 1,
+            slow_start: Duration::ZERO,
         }
     }
 }
@@ -226,6 +232,7 @@ impl ServerConfig {
             address,
             weight: 1.0,
             max: None,
+            backup: false,
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Guess {
     policy: Policy,
     servers: Vec<Server>,
     best: Best,
+    /// Over so long the weight of a server that is back rises.
+    slow_start: Duration,
     /// Requests dispatched so far.
     turn: u64,
     /// How far round-robin has got: the account of the server that was chosen last.
@@ -145,21 +147,30 @@ impl Guess {
                 .map(|config| Server::new(config, mean))
                 .collect(),
             best: Best::new(servers.len(), seed | 1),
+            slow_start: Duration::ZERO,
             turn: 0,
             round: 0.0,
             seed: seed | 1,
         };
+        guess.best.has_backups = servers.iter().any(|server| server.backup);
         for server in 0..servers.len() {
             guess.refresh(Time(0), server);
         }
         guess
     }
 
+    /// The same, where the weight of a server that is back, or new, rises over `span` from a tenth to
+    /// all of it.
+    pub fn slow_start(mut self, span: Duration) -> Guess {
+        self.slow_start = span;
+        self
+    }
+
     /// Chooses a server for one request that `tried` have failed already. Works in log2 of the number
     /// of servers with the best guess; plain policies, and requests that failed before, look at all.
     pub fn pick(&mut self, now: Time, tried: &[u16]) -> Pick {
         if self.policy != Policy::BestGuess {
-            return self.pick_plain(tried);
+            return self.pick_plain(now, tried);
         }
         let found = if tried.is_empty() {
             Some(self.best.pick(now, &self.servers, self.turn))
@@ -168,7 +179,7 @@ impl Guess {
         };
         match found {
             None | Some((_, best::NEVER)) => Pick::Nobody,
-            Some((_, class)) if class % 4 == best::FULL => Pick::Full,
+            Some((_, class)) if class % best::PLACES == best::FULL => Pick::Full,
             Some((server, _)) => Pick::Server(server),
         }
     }
@@ -189,11 +200,12 @@ impl Guess {
         }
         self.turn += 1;
         server.in_flight += 1;
-        server.counts.sent();
+        let risen = server.risen(now);
+        server.counts.sent(1.0 / risen);
         server.picked = self.turn;
         // Start-time fair queueing (Goyal 1996): who was away gets no share for that time.
         self.round = server.spent.max(self.round);
-        server.spent = self.round + 1.0 / server.weight;
+        server.spent = self.round + 1.0 / (server.weight * risen);
         self.refresh(now, index);
         ticket
     }
@@ -291,6 +303,7 @@ impl Guess {
         server.standing = standing;
         if server.was_away && matches!(standing, Standing::Valid | Standing::Unknown) {
             server.was_away = false;
+            server.start_slowly(now, self.slow_start);
             if let Some(others) = others {
                 server.rise_to(others);
             }
@@ -334,5 +347,7 @@ pub fn random(state: &mut u64) -> f64 {
 mod even;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
+mod standby;
 #[cfg(test)]
 mod tests;

@@ -151,7 +151,8 @@ impl<N: Net> Proxy<N> {
             told: Told::default(),
         };
         Proxy {
-            guess: Guess::new(config.policy, &config.servers, seed),
+            guess: Guess::new(config.policy, &config.servers, seed)
+                .slow_start(config.check.slow_start),
             rounds: Rounds::new(&config.check, now),
             guesses: VecDeque::new(),
             metrics: Metrics {

@@ -48,6 +48,7 @@ pub(super) fn balancer(
                 address,
                 weight,
                 max,
+                backup: false,
             });
         }
     }

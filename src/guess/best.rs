@@ -46,10 +46,17 @@ const TIME_MOST: f64 = 1024.0;
 /// Picks that the mean number in flight is taken from.
 const BUSY_MOST: f64 = 256.0;
 
-/// Added to four times the standing: it is chosen only where all others are as little fit.
+/// A class is so many times the standing, and one of these: fit to be chosen …
+pub(super) const FIT: u32 = 0;
+/// … chosen only where all others are as little fit …
 pub(super) const BLOCKED: u32 = 1;
-/// The same: it serves its most, and is never chosen.
-pub(super) const FULL: u32 = 2;
+/// … standing by for the others …
+pub(super) const BACKUP: u32 = 2;
+/// … the same and as little fit, or benched where others stand by …
+pub(super) const BLOCKED_BACKUP: u32 = 3;
+/// … or serving its most, and never chosen.
+pub(super) const FULL: u32 = 4;
+pub(super) const PLACES: u32 = 8;
 /// The class of a server that may not be chosen.
 pub(super) const NEVER: u32 = u32::MAX;
 
@@ -59,6 +66,8 @@ pub(super) struct Best {
     servers: Vec<Learned>,
     /// Servers that have not left, at least 1.
     pub(super) present: usize,
+    /// Whether any of them stands by for the others.
+    pub(super) has_backups: bool,
     tree: Tree,
     curve: Curve,
     prices: Prices,
@@ -124,6 +133,7 @@ impl Best {
         Best {
             servers: (0..servers).map(|_| Learned::default()).collect(),
             present: servers,
+            has_backups: false,
             tree: Tree::new(servers),
             curve: Curve::new(servers),
             prices: Prices::new(),
@@ -195,18 +205,22 @@ impl Best {
     pub(super) fn refresh(&mut self, now: Time, servers: &[Server], server: usize, turn: u64) {
         let (known, learned) = (&servers[server], &self.servers[server]);
         let mut score = self.parts(now, known, learned, turn).score();
-        let mut place = 0;
+        let mut place = if known.is_backup { BACKUP } else { FIT };
         if !known.has_room() {
             place = FULL;
         } else if learned.evidence.is_benched(now) {
-            place = BLOCKED;
+            place = if self.has_backups {
+                BLOCKED_BACKUP
+            } else {
+                BLOCKED
+            };
         } else if learned.cap.is_reached(known.in_flight) {
-            place = BLOCKED;
+            place += BLOCKED;
             score *= learned.cap.excess(known.in_flight);
         }
         let class = match known.standing() {
             Standing::Invalid => NEVER,
-            standing => 4 * standing as u32 + place,
+            standing => PLACES * standing as u32 + place,
         };
         if self.curve.is_known() {
             score = (score * (1.0 / FINEST)).trunc();
@@ -228,6 +242,7 @@ impl Best {
         let absent = || turn.saturating_sub(server.picked) as f64;
         let left = || self.left(absent());
         let own = f64::from(server.in_flight);
+        let per_weight = server.per_weight / server.risen(now);
         let others = learned.others.in_flight(now, self.time.value() / 2.0);
         let mut slowness = 1.0;
         if learned.slowness.is_known() {
@@ -246,8 +261,8 @@ impl Best {
         }
         Parts {
             others,
-            curve: self.curve.time((own + others) * server.per_weight),
-            price: self.prices.of(own * server.per_weight),
+            curve: self.curve.time((own + others) * per_weight),
+            price: self.prices.of(own * per_weight),
             slowness,
             silence: learned.silence.wait(now, server.in_flight),
             errors,
@@ -293,7 +308,8 @@ impl Best {
         learned.silence.sent(now, self.curve.time(busy) * slowness);
         learned.slowness.rest(fresh);
         if is_shared {
-            learned.lot = (random(&mut self.seed) * (1_u64 << 53) as f64) as u64;
+            let lot = random(&mut self.seed) * (1_u64 << 53) as f64;
+            learned.lot = (lot / server.risen(now)) as u64;
         }
         busy
     }

@@ -77,6 +77,10 @@ impl Guess {
         let count = weights.clone().count().max(1);
         let mean = weights.sum::<f64>() / count as f64;
         self.best.present = count;
+        self.best.has_backups = self
+            .servers
+            .iter()
+            .any(|server| is_present(server) && server.is_backup);
         for server in &mut self.servers {
             if is_present(server) {
                 server.weigh(mean);

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::best::BLOCKED;
+use super::best::{BLOCKED, BLOCKED_BACKUP, PLACES};
 use super::noise::GRAIN;
 use super::server::Post;
 use super::tree::Key;
@@ -63,6 +63,8 @@ pub enum Fitness {
     Capped(u32),
     /// It serves its most.
     Full(u32),
+    /// It stands by: others may be chosen.
+    Backup,
     /// It was not checked yet.
     Unknown,
     /// It wants no new requests.
@@ -149,7 +151,7 @@ impl Guess {
         let (chosen, next): (&Key, &Key) = (self.best.key(chosen), self.best.key(next));
         if chosen.class < next.class {
             Rule::Fitness
-        } else if chosen.class % 4 == BLOCKED {
+        } else if matches!(chosen.class % PLACES, BLOCKED | BLOCKED_BACKUP) {
             Rule::LeastUnfit
         } else if chosen.score < next.score {
             Rule::Time
@@ -187,6 +189,8 @@ impl Guess {
             Fitness::Capped(learned.cap.value())
         } else if server.standing == Standing::Unknown {
             Fitness::Unknown
+        } else if server.is_backup {
+            Fitness::Backup
         } else {
             Fitness::Fit
         };
@@ -290,6 +294,7 @@ fn describe(out: &mut fmt::Formatter<'_>, reason: &Reason) -> fmt::Result {
         Fitness::Capped(cap) => write!(out, "capped at {cap}")?,
         Fitness::Full(max) => write!(out, "full at {max}")?,
         Fitness::Unknown => write!(out, "not checked yet")?,
+        Fitness::Backup => write!(out, "backup")?,
         Fitness::Draining => return write!(out, "draining"),
         Fitness::Refusing => return write!(out, "refusing"),
         Fitness::Invalid => return write!(out, "invalid"),

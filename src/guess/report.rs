@@ -36,10 +36,11 @@ pub(super) struct Delta {
 }
 
 impl Counts {
-    /// A request went there.
-    pub(super) fn sent(&mut self) {
+    /// A request went there, which counts as much as so many.
+    pub(super) fn sent(&mut self, worth: f64) {
         self.since += 1;
         self.since_asked += 1;
+        self.level += worth - 1.0;
     }
 
     /// It failed one of ours.
@@ -121,10 +122,10 @@ mod tests {
     fn what_is_sent_counts_on_top_of_the_report() {
         let mut counts = Counts::default();
         report(&mut counts, 0, 10);
-        counts.sent();
+        counts.sent(1.0);
         assert_eq!(counts.load(), 11.0);
         counts.asked();
-        counts.sent();
+        counts.sent(1.0);
         counts.reported(
             Time(0),
             Report {
@@ -140,7 +141,7 @@ mod tests {
         let mut counts = Counts::default();
         assert_eq!(report(&mut counts, 5, 1000), Delta::default());
         for _ in 0..4 {
-            counts.sent();
+            counts.sent(1.0);
         }
         counts.failed();
         let delta = report(&mut counts, 8, 1010);
@@ -159,7 +160,7 @@ mod tests {
         report(&mut counts, 0, 0);
         counts.asked();
         for _ in 0..5 {
-            counts.sent();
+            counts.sent(1.0);
         }
         assert_eq!(
             counts

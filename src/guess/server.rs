@@ -1,13 +1,18 @@
 //! What every policy knows of one server.
 
+use std::time::Duration;
+
 use super::report::Counts;
 use crate::config::ServerConfig;
 use crate::health::Standing;
+use crate::net::Time;
 use crate::report::Said;
 
 /// Weights that a server may give itself, times the configured one.
 const WEIGHT_LEAST: f64 = 0.001;
 const WEIGHT_MOST: f64 = 1000.0;
+/// The share of its weight that a server begins with where it starts slowly.
+const RISE_FROM: f64 = 0.1;
 
 /// One server.
 #[derive(Debug)]
@@ -29,6 +34,12 @@ pub(super) struct Server {
     pub(super) post: Post,
     /// It has just come, and nothing was seen of it yet.
     pub(super) was_away: bool,
+    /// It stands by for the others.
+    pub(super) is_backup: bool,
+    /// Until then its weight rises …
+    risen_at: Time,
+    /// … for so long.
+    rise: Duration,
     pub(super) in_flight: u32,
     pub(super) counts: Counts,
     /// The number of the pick that chose it last.
@@ -62,6 +73,9 @@ impl Server {
             is_draining: false,
             post: Post::Open,
             was_away: false,
+            is_backup: config.backup,
+            risen_at: Time(0),
+            rise: Duration::ZERO,
             in_flight: 0,
             counts: Counts::default(),
             picked: 0,
@@ -75,6 +89,21 @@ impl Server {
     pub(super) fn weigh(&mut self, weight_mean: f64) {
         self.weight = self.weight_given / weight_mean * self.weight_told;
         self.per_weight = 1.0 / self.weight;
+    }
+
+    /// From now on its weight rises, over `span`, from a tenth to all of it.
+    pub(super) fn start_slowly(&mut self, now: Time, span: Duration) {
+        self.risen_at = now + span;
+        self.rise = span;
+    }
+
+    /// The share of its weight that counts so far, above 0 and at most 1.
+    pub(super) fn risen(&self, now: Time) -> f64 {
+        if now >= self.risen_at {
+            return 1.0;
+        }
+        let left = (self.risen_at - now).div_duration_f64(self.rise);
+        1.0 - (1.0 - RISE_FROM) * left
     }
 
     /// At most so many exchanges at once, by the configuration.
