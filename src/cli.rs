@@ -33,8 +33,6 @@ use std::path::PathBuf;
 use std::{fmt, io};
 use words::Words;
 
-/// At most this many servers can be configured.
-pub const SERVERS_MAX: usize = 4096;
 /// The name and version of the program, as `--version` prints it.
 pub const VERSION: &str = concat!("bestguess ", env!("CARGO_PKG_VERSION"));
 /// At most this many characters of an argument are shown in an error.

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// At most this many servers can be configured.
+pub const SERVERS_MAX: usize = 4096;
+
 /// Where a socket listens or connects to, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -14,6 +17,22 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a unix-domain stream socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether a connection to it would arrive at `listen`. Port 0 is not known yet, but it will be a
+    /// free one.
+    pub fn reaches(&self, listen: &Address) -> bool {
+        match (self, listen) {
+            (Address::Tcp(server), Address::Tcp(listen)) => {
+                let is_wide = listen.ip().is_unspecified() && listen.is_ipv4() == server.is_ipv4();
+                let is_here = server.ip() == listen.ip()
+                    || (is_wide && (server.ip().is_loopback() || server.ip().is_unspecified()));
+                listen.port() != 0 && server.port() == listen.port() && is_here
+            }
+            _ => self == listen,
+        }
+    }
 }
 
 impl fmt::Display for Address {

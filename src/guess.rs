@@ -32,7 +32,7 @@
 //! gives a [`Ticket`], [`Guess::answered`] at the response's head, [`Guess::finished`] at its end or at
 //! any other. Between them, at any time: [`Guess::asked`], [`Guess::reported`], [`Guess::told`],
 //! [`Guess::stand`], and for the operator [`Guess::add`], [`Guess::retire`], [`Guess::drain`],
-//! [`Guess::enable`], [`Guess::set_weight`], [`Guess::set_max`].
+//! [`Guess::enable`], [`Guess::configure`] and [`Guess::settle`].
 
 mod best;
 mod cap;

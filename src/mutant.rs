@@ -40,10 +40,14 @@ pub enum Mutant {
     PanicInAStep,
     TrailersLost,
     CutInGoodOrder,
+    DrainedServerChosen,
+    RemovedServerChecked,
+    RemovalCutsRequests,
+    SlotFreedEarly,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 33] = [
+pub const ALL: [Mutant; 37] = [
     Mutant::LinkGenerationIgnored,
     Mutant::ClientGenerationIgnored,
     Mutant::ReadinessLostBehindAnyRead,
@@ -77,6 +81,10 @@ pub const ALL: [Mutant; 33] = [
     Mutant::PanicInAStep,
     Mutant::TrailersLost,
     Mutant::CutInGoodOrder,
+    Mutant::DrainedServerChosen,
+    Mutant::RemovedServerChecked,
+    Mutant::RemovalCutsRequests,
+    Mutant::SlotFreedEarly,
 ];
 
 /// Whether this bug is in.

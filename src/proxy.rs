@@ -2,8 +2,10 @@
 //!
 //! `turn` is the only loop of the process. It polls, serves whom something happened to, looks at
 //! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, who
-//! gets a place and a link in `places`, how servers are checked in `checks`.
+//! gets a place and a link in `places`, how servers are checked in `checks`, how they come and go in
+//! `change`.
 
+mod change;
 mod checks;
 mod places;
 mod serve;
@@ -18,7 +20,7 @@ use slab::Slab;
 use crate::access::Access;
 use crate::buffer::Pool;
 use crate::client::{Client, ClientState, Task, Told, Tools};
-use crate::config::{Address, CheckMode, Config};
+use crate::config::{Address, CheckConfig, CheckMode, Config, ServerConfig};
 use crate::conn::Conn;
 use crate::deadline::{Deadlines, Rang};
 use crate::guess::{Guess, Reasons};
@@ -27,10 +29,12 @@ use crate::http::head;
 use crate::link::{Link, LinkState};
 use crate::metrics::{Metrics, ServerMetrics};
 use crate::mutant::{self, Mutant};
-use crate::net::{Event, Net, Owner, Signal, Time, Token};
+use crate::net::{Event, Net, Owner, Signal, Socket, Time, Token};
 use crate::pair;
 use crate::probe::Probe;
 use crate::report::Report;
+
+pub use change::{Change, Refusal, Setting};
 
 /// Connections that one turn accepts at most.
 const ACCEPTS_MAX: usize = 64;
@@ -50,7 +54,10 @@ pub struct Proxy<N: Net> {
     clients: Slab<Client<N::Socket>>,
     links: Slab<Link<N::Socket>>,
     tasks: Slab<Task>,
+    /// In the order of `config.servers`; slots that servers have left stay until others come.
     servers: Vec<Server<N::Socket>>,
+    /// Servers that were removed and still have something under way.
+    leaving: usize,
     guess: Guess,
     /// The last guesses with their reasons, if those were asked for.
     guesses: VecDeque<(Time, Reasons)>,
@@ -86,6 +93,7 @@ pub struct Proxy<N: Net> {
 
 /// One server as the loop sees it.
 struct Server<S> {
+    setting: Setting,
     health: Health,
     report: Option<Report>,
     /// Whether a check of it has ever ended.
@@ -96,11 +104,29 @@ struct Server<S> {
     metrics: Box<ServerMetrics>,
 }
 
+impl<S: Socket> Server<S> {
+    fn new(config: &ServerConfig, check: &CheckConfig) -> Server<S> {
+        Server {
+            setting: Setting::Enabled,
+            health: Health::default(),
+            report: None,
+            is_checked: check.mode == CheckMode::Off,
+            probe: Probe::new(config, check),
+            pool: VecDeque::new(),
+            metrics: Box::default(),
+        }
+    }
+}
+
 /// What is known of one server, for tables and tests.
 #[derive(Debug, Clone)]
 pub struct ServerView<'p> {
     /// Its name on the command line.
     pub name: &'p str,
+    /// How it is configured.
+    pub config: &'p ServerConfig,
+    /// What the operator says of it.
+    pub setting: Setting,
     /// Its health.
     pub health: &'p Health,
     /// Its last report, if it ever gave one.
@@ -126,14 +152,7 @@ impl<N: Net> Proxy<N> {
         let servers = config
             .servers
             .iter()
-            .map(|server| Server {
-                health: Health::default(),
-                report: None,
-                is_checked: false,
-                probe: Probe::new(server, &config.check),
-                pool: VecDeque::new(),
-                metrics: Box::default(),
-            })
+            .map(|server| Server::new(server, &config.check))
             .collect();
         let tools = Tools {
             scratch: vec![0; pair::SCRATCH].into_boxed_slice(),
@@ -170,6 +189,7 @@ impl<N: Net> Proxy<N> {
             links: Slab::new(),
             tasks: Slab::new(),
             servers,
+            leaving: 0,
             deadlines: Deadlines::default(),
             run: VecDeque::new(),
             queue: VecDeque::new(),
@@ -223,6 +243,7 @@ impl<N: Net> Proxy<N> {
         self.accept();
         self.admit();
         self.start_round_if_due();
+        self.let_servers_go();
         self.reap();
         self.keep_house();
         if is_timed {
@@ -237,14 +258,17 @@ impl<N: Net> Proxy<N> {
         })
     }
 
-    /// What is known of the servers, in their order.
+    /// What is known of the servers, in their order, those that are about to leave among them.
     pub fn servers(&self) -> impl Iterator<Item = ServerView<'_>> {
         self.servers
             .iter()
             .zip(&self.config.servers)
             .enumerate()
+            .filter(|(_, (server, _))| server.setting != Setting::Gone)
             .map(|(index, (server, config))| ServerView {
                 name: &config.name,
+                config,
+                setting: server.setting,
                 health: &server.health,
                 report: server.report,
                 in_flight: self.guess.in_flight(index),

@@ -5,10 +5,8 @@
 
 use super::address::{self, Found, Place, Servers};
 use super::draft::Draft;
-use super::{
-    Command, Demo, Origin, Program, Resolver, SERVERS_MAX, UsageError, one_line, quoted, value,
-};
-use crate::config::{Address, ServerConfig};
+use super::{Command, Demo, Origin, Program, Resolver, UsageError, one_line, quoted, value};
+use crate::config::{SERVERS_MAX, ServerConfig};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
@@ -34,7 +32,7 @@ pub(super) fn balancer(
         for offset in 0..servers.place.count() {
             let name = servers.place.name(offset);
             let address = found.address(offset);
-            if reaches(&address, &listen) {
+            if address.reaches(&listen) {
                 let expected = format!("another address than {listen}, where the balancer listens");
                 return Err(refuse(program, "SERVER", word, &expected));
             }
@@ -117,20 +115,6 @@ fn look_up(
             argument: format!("{kind} {}", quoted(text)),
             cause: one_line(&cause.to_string()),
         })
-}
-
-/// Whether a connection to `server` would arrive at the listener itself. Port 0 is not known yet,
-/// but it will be a free one.
-fn reaches(server: &Address, listen: &Address) -> bool {
-    match (server, listen) {
-        (Address::Tcp(server), Address::Tcp(listen)) => {
-            let is_wide = listen.ip().is_unspecified() && listen.is_ipv4() == server.is_ipv4();
-            let is_here = server.ip() == listen.ip()
-                || (is_wide && (server.ip().is_loopback() || server.ip().is_unspecified()));
-            listen.port() != 0 && server.port() == listen.port() && is_here
-        }
-        _ => server == listen,
-    }
 }
 
 /// The servers as they were written: at least one, and not too many.

@@ -1,7 +1,7 @@
 //! Facts about whole command lines. No test here looks at the network or the real environment.
 
 use super::*;
-use crate::config::{CheckMode, LogTarget, Policy, ServerConfig};
+use crate::config::{CheckMode, LogTarget, Policy, SERVERS_MAX, ServerConfig};
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 

@@ -1,7 +1,9 @@
 //! Servers that come and go: slots that are filled, emptied and filled again.
 //!
 //! An index means the same server for as long as anybody may hold it: whose server it was says when
-//! nobody does any more, and only then lets another one have it.
+//! nobody does any more, and only then lets another one have it. Weights are relative to the mean of
+//! all, so that behind `add`, `retire`, `enable` and `configure` `settle` has to be called, once for
+//! as many of them as there are.
 
 use super::Guess;
 use super::server::{Post, Server};
@@ -10,11 +12,11 @@ use crate::net::Time;
 
 impl Guess {
     /// A server comes into the slot `index`: the next one, or one that was retired and that no ticket
-    /// names any more. It is tried carefully at first, like one that was away. Looks at all servers.
+    /// names any more. It is tried carefully at first, like one that was away.
     ///
     /// # Panics
     /// If there would be a gap before `index`; in tests also if the slot is not free.
-    pub fn add(&mut self, now: Time, index: usize, config: &ServerConfig) {
+    pub fn add(&mut self, index: usize, config: &ServerConfig) {
         let server = Server::new(config, 1.0);
         if index == self.servers.len() {
             self.servers.push(server);
@@ -25,14 +27,11 @@ impl Guess {
         }
         self.servers[index].was_away = true;
         self.best.add(index);
-        self.weigh_anew(now);
     }
 
-    /// The server `index` has left and gets nothing more; what is at it may still finish. Looks at
-    /// all servers.
+    /// The server `index` has left and gets nothing more; what is at it may still finish.
     pub fn retire(&mut self, now: Time, index: usize) {
         self.post(now, index, Post::Retired);
-        self.weigh_anew(now);
     }
 
     /// The server `index` gets no new requests until it is enabled.
@@ -40,26 +39,26 @@ impl Guess {
         self.post(now, index, Post::Drained);
     }
 
-    /// The server `index` may get requests again; one that had left is back. Looks at all servers.
+    /// The server `index` may get requests again; one that had left is back.
     pub fn enable(&mut self, now: Time, index: usize) {
         self.post(now, index, Post::Open);
-        self.weigh_anew(now);
     }
 
-    /// The server `index` has this weight from now on, above 0. Looks at all servers.
-    pub fn set_weight(&mut self, now: Time, index: usize, weight: f64) {
+    /// The server `index` is configured like this from now on: its weight and its bound.
+    pub fn configure(&mut self, now: Time, index: usize, config: &ServerConfig) {
         if let Some(server) = self.servers.get_mut(index) {
-            server.weight_given = weight;
+            server.weight_given = config.weight;
+            server.set_max(config.max);
+            self.refresh(now, index);
         }
-        self.weigh_anew(now);
     }
 
-    /// The server `index` takes at most so many requests at once; none: as many as come.
-    pub fn set_max(&mut self, now: Time, index: usize, max: Option<u32>) {
-        if let Some(server) = self.servers.get_mut(index) {
-            server.set_max(max);
+    /// Weighs all that have not left against each other. Looks at all servers.
+    pub fn settle(&mut self, now: Time) {
+        self.weigh_anew();
+        for index in 0..self.servers.len() {
+            self.refresh(now, index);
         }
-        self.refresh(now, index);
     }
 
     fn post(&mut self, now: Time, index: usize, post: Post) {
@@ -70,7 +69,7 @@ impl Guess {
     }
 
     /// Weights are relative to the mean of all that have not left.
-    fn weigh_anew(&mut self, now: Time) {
+    fn weigh_anew(&mut self) {
         let is_present = |server: &Server| server.post != Post::Retired;
         let weights = self.servers.iter().filter(|server| is_present(server));
         let weights = weights.map(|server| server.weight_given);
@@ -85,9 +84,6 @@ impl Guess {
             if is_present(server) {
                 server.weigh(mean);
             }
-        }
-        for index in 0..self.servers.len() {
-            self.refresh(now, index);
         }
     }
 }
@@ -116,6 +112,7 @@ mod tests {
             guess.drain(NOW, 1);
             assert_eq!(guess.pick(NOW, &[]), Pick::Nobody, "{policy:?}");
             guess.enable(NOW, 0);
+            guess.settle(NOW);
             assert_eq!(spread(&mut guess, 50), [50, 0], "{policy:?}");
         }
     }
@@ -132,7 +129,8 @@ mod tests {
                 guess.reported(NOW, server, report);
             }
             spread(&mut guess, 100);
-            guess.add(NOW, 2, &server(1.0, None));
+            guess.add(2, &server(1.0, None));
+            guess.settle(NOW);
             guess.reported(NOW, 2, Report { errors: 0, load: 7 });
             guess.stand(NOW, 2, Standing::Valid);
             let got = spread(&mut guess, 300);
@@ -160,7 +158,8 @@ mod tests {
             }
             guess.retire(NOW, 1);
             assert_eq!(spread(&mut guess, 20), [20, 0], "{policy:?}");
-            guess.add(NOW, 1, &server(1.0, Some(1)));
+            guess.add(1, &server(1.0, Some(1)));
+            guess.settle(NOW);
             guess.stand(NOW, 1, Standing::Valid);
             assert_eq!(guess.in_flight(1), 0);
             let got = spread(&mut guess, 400);
@@ -173,7 +172,8 @@ mod tests {
         for policy in [Policy::BestGuess, Policy::RoundRobin] {
             let mut guess = two(policy);
             spread(&mut guess, 40);
-            guess.set_weight(NOW, 0, 3.0);
+            guess.configure(NOW, 0, &server(3.0, None));
+            guess.settle(NOW);
             let got = spread(&mut guess, 400);
             assert!((280..=320).contains(&got[0]), "{policy:?} {got:?}");
         }
@@ -184,9 +184,9 @@ mod tests {
         for policy in POLICIES {
             let mut guess = valid(policy, &[server(1.0, None)]);
             let ticket = guess.dispatched(NOW, 0);
-            guess.set_max(NOW, 0, Some(1));
+            guess.configure(NOW, 0, &server(1.0, Some(1)));
             assert_eq!(guess.pick(NOW, &[]), Pick::Full, "{policy:?}");
-            guess.set_max(NOW, 0, None);
+            guess.configure(NOW, 0, &server(1.0, None));
             assert_eq!(guess.pick(NOW, &[]), Pick::Server(0), "{policy:?}");
             guess.finished(NOW, &ticket, Outcome::Served);
         }
@@ -196,7 +196,8 @@ mod tests {
     fn many_come_one_by_one() {
         let mut guess = valid(Policy::BestGuess, &[server(1.0, None)]);
         for index in 1..70 {
-            guess.add(NOW, index, &server(1.0, None));
+            guess.add(index, &server(1.0, None));
+            guess.settle(NOW);
             guess.stand(NOW, index, Standing::Valid);
             send(&mut guess);
         }

@@ -215,6 +215,21 @@ impl Guess {
 }
 
 impl Reasons {
+    /// The index of a server that has left, and another one has its slot.
+    pub const GONE: usize = usize::MAX;
+
+    /// The server `index` has left, and another one gets its slot: this guess was not about that one.
+    pub fn forget(&mut self, index: usize) {
+        if self.pick == Pick::Server(index) {
+            self.pick = Pick::Server(Reasons::GONE);
+        }
+        for reason in &mut self.servers {
+            if reason.server == index {
+                reason.server = Reasons::GONE;
+            }
+        }
+    }
+
     /// The guess in one line of plain words, as a log may say it; names are those of `servers`.
     pub fn line<'r>(&'r self, servers: &'r [ServerConfig]) -> impl fmt::Display + 'r {
         Line {

@@ -8,6 +8,7 @@ use crate::config::CheckMode;
 use crate::conn::Conn;
 use crate::guess::random;
 use crate::health::Standing;
+use crate::mutant::{self, Mutant};
 use crate::net::{Net, Owner, Token};
 use crate::probe::{Failure, Verdict};
 use crate::report::Answer;
@@ -41,12 +42,21 @@ impl<N: Net> Proxy<N> {
         let Some(entry) = self.servers.get_mut(server) else {
             return;
         };
-        if entry.probe.is_running() || self.config.check.mode == CheckMode::Off {
+        let is_checked = self.config.check.mode != CheckMode::Off && entry.setting.is_checked();
+        if entry.probe.is_running() || !is_checked && !mutant::is(Mutant::RemovedServerChecked) {
             return;
         }
         self.guess.asked(server);
         let kept = entry.probe.conn.is_some();
         self.ask(server, !kept);
+    }
+
+    /// Gives up the check of `server` that runs, and its connection.
+    pub(super) fn stop_probe(&mut self, server: usize) {
+        if let Some(entry) = self.servers.get_mut(server) {
+            entry.probe.rest(&mut self.tools.pool);
+            entry.probe.conn = None;
+        }
     }
 
     /// Sends the question, on the kept connection or a new one.
@@ -159,7 +169,7 @@ impl<N: Net> Proxy<N> {
     }
 
     /// The first round is over once every server has had a verdict.
-    fn count_first_round(&mut self, server: usize) {
+    pub(super) fn count_first_round(&mut self, server: usize) {
         if let Some(entry) = self.servers.get_mut(server)
             && !std::mem::replace(&mut entry.is_checked, true)
         {

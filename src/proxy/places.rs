@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use super::Proxy;
+use super::{Proxy, Setting};
 use crate::client::{ClientState, Place};
 use crate::conn::Conn;
 use crate::guess::{self, Outcome, Pick};
@@ -278,12 +278,12 @@ impl<N: Net> Proxy<N> {
         if let Some(rest_max) = rest_max
             && link.broken.is_none()
             && !link.conn.has_ended()
+            && let Some(server) = self.servers.get_mut(server)
+            && (server.setting == Setting::Enabled || mutant::is(Mutant::SlotFreedEarly))
         {
             link.served += 1;
             link.state = LinkState::Pooled(now + rest_max);
-            if let Some(server) = self.servers.get_mut(server) {
-                server.pool.push_back(slot);
-            }
+            server.pool.push_back(slot);
         } else {
             self.bury_link(slot);
         }

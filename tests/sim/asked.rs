@@ -217,6 +217,7 @@ impl Checker {
             words.next().unwrap_or_default(),
         );
         if target == "/healthcheck" {
+            self.look_at_membership(server, true, begun_at);
             self.probe_begins(conn, server, at);
             return Body::None;
         }
@@ -249,6 +250,7 @@ impl Checker {
             exchange.reached += 1;
             exchange.excuses |= excuse;
         }
+        self.look_at_membership(server, false, begun_at);
         self.assigned(id, begun_at.min(step));
         if let Some(tap) = self.link(conn) {
             tap.current = id;

@@ -137,6 +137,8 @@ pub struct Checker {
     pub nameless_late: u32,
     /// Checks under way, per server.
     pub probing: Vec<u32>,
+    /// The steps since which servers may get no requests, and no checks.
+    taken_out: Vec<(Option<u64>, Option<u64>)>,
 }
 
 impl Checker {
@@ -166,6 +168,7 @@ impl Checker {
         };
         Checker {
             probing: vec![0; rules.server_max.len()],
+            taken_out: vec![(None, None); rules.server_max.len()],
             rules,
             exchanges: vec![none],
             answers: vec![answer],
@@ -411,6 +414,28 @@ impl Checker {
             self.fail(|| {
                 format!("exchange {id} came to {outcome:?} without an excuse (has {excuses})")
             });
+        }
+    }
+
+    /// Whether a server `gets` requests, and checks, from now on.
+    pub fn take_out(&mut self, server: usize, gets: (bool, bool)) {
+        self.step += 1;
+        let out = &mut self.taken_out[server];
+        let since = |out: Option<u64>, gets: bool| (!gets).then(|| out.unwrap_or(self.step));
+        *out = (since(out.0, gets.0), since(out.1, gets.1));
+    }
+
+    /// A request, or a check, that was begun at `step` goes to a server: which must be one then.
+    pub fn look_at_membership(&mut self, server: usize, is_check: bool, step: u64) {
+        let (requests, checks) = self.taken_out[server];
+        let since = if is_check { checks } else { requests };
+        if since.is_some_and(|since| step >= since) {
+            let what = if is_check {
+                "checked"
+            } else {
+                "given a request"
+            };
+            self.fail(|| format!("server {server} was {what} when it had been taken out"));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The loop, proved by simulation: every fault, every order, from a seed.
 //!
 //! `net` is the balancer's network, over the kernel of `kernel`; `clients` and `servers` are the
-//! actors; `check` with `asked` and `answered` reads along on every socket; `scenario` makes a seed
+//! actors; `changes` is the operator; `check` with `asked` and `answered` reads along on every socket; `scenario` makes a seed
 //! into trouble; `run` drives one seed through trouble, calm and an empty house.
 //!
 //! - `cargo test --test sim`: the committed seeds, a fixed range, and fresh ones.
@@ -22,6 +22,7 @@
 mod answered;
 mod answers;
 mod asked;
+mod changes;
 mod check;
 mod clients;
 mod kernel;

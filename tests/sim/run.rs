@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use bestguess::proxy::{Census, Flow, Proxy};
 
+use super::changes;
 use super::check::Tally;
 use super::clients::Client;
 use super::kernel::{MILLI, SECOND};
@@ -145,6 +146,7 @@ fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
             .check
             .fail(|| format!("left in an empty house: {census:?}, {pooled} pooled, {busy} busy"));
     }
+    changes::compare(&driver.proxy, &mut world.borrow_mut());
 }
 
 impl Driver<'_> {
@@ -160,6 +162,7 @@ impl Driver<'_> {
                 return;
             }
             let flow = self.proxy.turn();
+            changes::make_if_due(&mut self.proxy, self.world);
             let mut world = self.world.borrow_mut();
             world.core.check.end_turn();
             match flow {

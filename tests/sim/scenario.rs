@@ -35,6 +35,10 @@ pub struct Scenario {
     /// Clients begin within this span.
     pub arrival_span: u64,
     pub servers: Vec<ServerPlan>,
+    /// So many of them, the last, are not configured at first.
+    pub spares: usize,
+    /// The operator changes something about this often; 0: never.
+    pub changes: u64,
     pub faults: Faults,
     pub think_max: u64,
     pub answer_max: u64,
@@ -128,6 +132,8 @@ impl Scenario {
             conns_each: rng.range(1, 4) as u32,
             arrival_span: rng.pick(&[0, MILLI, 100 * MILLI, 2 * SECOND]),
             servers,
+            spares: 0,
+            changes: 0,
             faults,
             think_max: rng.pick(&[0, 100 * MICRO, 3 * MILLI, 100 * MILLI]),
             answer_max: rng.pick(&[100, 2000, 2000, 20_000, 20_000, 300_000]),
@@ -176,7 +182,25 @@ impl Scenario {
         if rng.chance(25) {
             scenario.make_big();
         }
+        scenario.change_servers(&mut Rng::new(seed ^ 0xc4a6_e5e5), is_calm);
         scenario
+    }
+
+    /// Servers that come and go. By a chance of its own, so that all else is as it was without.
+    fn change_servers(&mut self, rng: &mut Rng, is_calm: bool) {
+        if !rng.chance(300) {
+            return;
+        }
+        self.changes = rng.range(MILLI / 10, SECOND / 2);
+        self.spares = rng.range(0, 3) as usize;
+        let first = self.servers.len();
+        for index in first..first + self.spares {
+            self.servers.push(ServerPlan {
+                address: tcp_address(index),
+                is_solid: is_calm,
+                max: None,
+            });
+        }
     }
 
     /// A few large messages through wide pipes: more than one turn may move for anyone.
@@ -208,6 +232,7 @@ impl Scenario {
         let servers = self
             .servers
             .iter()
+            .take(self.servers.len() - self.spares)
             .map(|server| ServerConfig {
                 max: server.max,
                 ..ServerConfig::new(server.address.clone())
@@ -374,11 +399,13 @@ impl fmt::Display for Scenario {
         let solid = self.servers.iter().filter(|server| server.is_solid).count();
         write!(
             out,
-            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, max {:?}), N {}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, clients_max {}, {:?}, {} bytes/s",
+            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), N {}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, clients_max {}, {:?}, {} bytes/s",
             self.clients,
             self.conns_each,
             self.naughty,
             self.servers.len(),
+            self.spares,
+            self.changes,
             self.servers
                 .iter()
                 .map(|server| server.max.unwrap_or(0))

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bestguess::config::Address;
 use bestguess::net::Signal;
 
+use super::changes::Members;
 use super::check::Checker;
 use super::clients::Client;
 use super::kernel::{ConnId, Core, Due, Notice, Peer, SECOND, Stage};
@@ -21,6 +22,7 @@ pub struct World {
     pub core: Core,
     pub clients: Vec<Client>,
     pub servers: Vec<Server>,
+    pub members: Members,
     scenario: Scenario,
     /// Whether the process was told to stop.
     pub is_stopping: bool,
@@ -35,6 +37,7 @@ pub struct World {
 const MOOD: u32 = 0;
 const STOP: u32 = 1;
 const WAKE: u32 = 2;
+const CHANGE: u32 = 3;
 
 impl World {
     pub fn new(scenario: &Scenario, is_loud: bool) -> World {
@@ -77,6 +80,9 @@ impl World {
         if scenario.moods > 0 {
             core.schedule(scenario.moods, Due::World(MOOD));
         }
+        if scenario.changes > 0 {
+            core.schedule(scenario.changes, Due::World(CHANGE));
+        }
         if let Some(at) = scenario.stop_at {
             core.schedule(at, Due::World(STOP));
             if let Some(again) = scenario.stop_again {
@@ -87,6 +93,7 @@ impl World {
             core,
             clients,
             servers,
+            members: Members::new(scenario),
             scenario: scenario.clone(),
             is_stopping: false,
             is_faulty: true,
@@ -122,6 +129,13 @@ impl World {
                 }
             }
             Due::World(MOOD) => self.change_moods(),
+            Due::World(CHANGE) if !self.is_faulty => {}
+            Due::World(CHANGE) => {
+                let next = core.rng.range(1, 2 * self.members.every);
+                core.schedule(next, Due::World(CHANGE));
+                self.members.is_due = true;
+                self.is_interrupted = true;
+            }
             Due::World(STOP) if !self.is_faulty => {}
             Due::World(STOP) => {
                 core.note("signal: stop", 0, 0, 0);
