@@ -44,11 +44,13 @@ impl Guess {
         self.post(now, index, Post::Open);
     }
 
-    /// The server `index` is configured like this from now on: its weight and its bound.
+    /// The server `index` is configured like this from now on: its weight, its bound, and whether it
+    /// stands by.
     pub fn configure(&mut self, now: Time, index: usize, config: &ServerConfig) {
         if let Some(server) = self.servers.get_mut(index) {
             server.weight_given = config.weight;
             server.set_max(config.max);
+            server.is_backup = config.backup;
             self.refresh(now, index);
         }
     }

@@ -128,7 +128,8 @@ fn a_busy_server_that_starts_slowly_holds_less_than_the_others() {
     for policy in [Policy::BestGuess, Policy::LeastConn] {
         let mut guess =
             valid(policy, &vec![server(1.0, None); 3]).slow_start(Duration::from_secs(10));
-        guess.add(NOW, 3, &server(1.0, None));
+        guess.add(3, &server(1.0, None));
+        guess.settle(NOW);
         guess.stand(NOW, 3, Standing::Valid);
         // Everybody opens up first.
         for server in 0..4 {
