@@ -23,7 +23,7 @@ mod tests;
 mod value;
 mod words;
 
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, ServerConfig};
 use draft::{Answer, Draft};
 use options::{OPTIONS, OptionSpec, Takes};
 pub use service::Service;
@@ -222,6 +222,16 @@ pub fn parse_with(
         (None, Program::Demo) => Command::Demo(commands::demo(&words)?),
     };
     Ok(Invocation { command, verbosity })
+}
+
+/// Reads one server as it stands on the command line, `[HOST:]PORT` or `unix:/path` with what may
+/// follow, from a caller that can not wait until a name is looked up.
+///
+/// # Errors
+///
+/// What was expected, as a noun phrase.
+pub fn server(text: &str) -> Result<ServerConfig, String> {
+    commands::server(text)
 }
 
 /// Asks the system for an address of `host`, IPv4 if it has one. The port returned is 0.

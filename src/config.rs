@@ -167,6 +167,15 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub listen: Address,
+    /// What has to be said to be let in, if anything.
+    pub token: Option<String>,
+}
+
 /// All that the balancer needs to know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -201,6 +210,8 @@ pub struct Config {
     pub explain: bool,
     /// The access log, if one is wanted.
     pub access_log: Option<LogTarget>,
+    /// The admin listener, if one is wanted.
+    pub admin: Option<AdminConfig>,
 }
 
 impl Default for Budgets {
@@ -275,6 +286,7 @@ impl Config {
             forwarded: false,
             explain: false,
             access_log: None,
+            admin: None,
         }
     }
 }

@@ -311,6 +311,13 @@ impl Guess {
         self.refresh(now, index);
     }
 
+    /// Whether server `index` itself asks for no new requests.
+    pub fn asks_to_drain(&self, index: usize) -> bool {
+        self.servers
+            .get(index)
+            .is_some_and(|server| server.is_draining)
+    }
+
     /// Requests that are at server `index` now.
     pub fn in_flight(&self, index: usize) -> u32 {
         self.servers.get(index).map_or(0, |server| server.in_flight)

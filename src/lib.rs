@@ -7,6 +7,7 @@
 //! | [`cli`], [`logging`], [`demo`], [`origin`] | the program around the balancer: arguments, log lines, the built-in server |
 //! | [`proxy`] | all clients, links and checks, and [`proxy::Proxy::turn`], the only loop |
 //! | [`pair`], [`client`], [`link`], [`probe`] | one pair and its pump; one client with its task; one pooled connection; one check |
+//! | [`admin`] | what can be seen and changed from outside: requests taken apart, answers written |
 //! | [`metrics`] | what is counted |
 //! | [`conn`] | one socket: fill, flush, readiness |
 //! | [`exchange`], [`guess`], [`health`], [`report`], [`access`] | pure decisions: how far a message got, which server, who is valid, what servers say, what is written down |
@@ -29,6 +30,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod access;
+pub mod admin;
 pub mod buffer;
 pub mod cli;
 pub mod client;

@@ -10,8 +10,9 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bestguess::admin::SESSIONS_MAX;
 use bestguess::cli::{self, Command};
-use bestguess::config::{CheckMode, Config, LogTarget};
+use bestguess::config::{AdminConfig, CheckMode, Config, LogTarget};
 use bestguess::health::Standing;
 use bestguess::net::mio::{MioNet, raise_file_limit};
 use bestguess::proxy::{Flow, Proxy};
@@ -63,6 +64,9 @@ fn serve(mut config: Config) -> io::Result<ExitCode> {
         )
     })?;
     net.hear_signals()?;
+    if let Some(admin) = &mut config.admin {
+        open_admin(&mut net, admin)?;
+    }
     if let Some(address) = net.listening() {
         info!("listening on {address}");
         // With the port that the system chose, if it was left to it.
@@ -81,6 +85,7 @@ fn serve(mut config: Config) -> io::Result<ExitCode> {
         .map(AccessLog::start)
         .transpose()?;
     let mut proxy = Proxy::new(net, config, clients_max, chance());
+    proxy.read_servers_by(cli::server);
     loop {
         let flow = proxy.turn()?;
         if let Some(access_log) = &access_log {
@@ -90,11 +95,43 @@ fn serve(mut config: Config) -> io::Result<ExitCode> {
             break;
         }
     }
+    proxy.net_mut().close_admin();
     if let Some(access_log) = access_log {
         access_log.end();
     }
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the admin listener, and reads its token if that is in a file.
+fn open_admin(net: &mut MioNet, admin: &mut AdminConfig) -> io::Result<()> {
+    if let Some(path) = admin.token.as_ref().and_then(|it| it.strip_prefix('@')) {
+        let wrong = |cause: io::Error| {
+            let text = format!("cannot read the admin token file {path}: {cause}");
+            io::Error::new(cause.kind(), text)
+        };
+        let token = std::fs::read_to_string(path).map_err(wrong)?;
+        let token = token.trim();
+        if !is_token(token) {
+            let rule = "it is not one line of visible characters";
+            return Err(wrong(io::Error::new(io::ErrorKind::InvalidData, rule)));
+        }
+        admin.token = Some(token.to_owned());
+    }
+    net.listen_admin(&admin.listen).map_err(|cause| {
+        let text = format!("cannot listen on {} for the admin: {cause}", admin.listen);
+        io::Error::new(cause.kind(), text)
+    })?;
+    if let Some(address) = net.listening_admin() {
+        info!("admin at {address}");
+        admin.listen = address;
+    }
+    Ok(())
+}
+
+/// Whether a text can stand in an Authorization field.
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Checks each server once and prints what came of it.
@@ -148,7 +185,9 @@ fn test(config: Config) -> io::Result<ExitCode> {
 fn clients_max(config: &Config) -> usize {
     let files = raise_file_limit();
     // A client may need a link, but no more than N do; each server has a check.
-    let others = DESCRIPTORS_RESERVED + config.servers.len();
+    // The admin listener answers whatever clients do.
+    let admins = config.admin.as_ref().map_or(0, |_| SESSIONS_MAX);
+    let others = DESCRIPTORS_RESERVED + config.servers.len() + admins;
     let left = files.saturating_sub(others);
     let room = left.saturating_sub(config.parallel.min(left / 2)).max(1);
     if let Some(wanted) = config.clients_max.filter(|wanted| *wanted > room) {

@@ -56,6 +56,8 @@ pub enum Owner {
     Link,
     /// A connection of a health check.
     Probe,
+    /// A connection to the admin listener.
+    Admin,
 }
 
 /// Names one socket for the whole life of the process: owner, slot and generation.
@@ -68,11 +70,15 @@ pub struct Token(u64);
 impl Token {
     /// Generations run from 0 to this, then from 0 again.
     pub const GENERATION_MAX: u32 = (1 << 29) - 1;
+    /// The listener of clients.
+    pub const DOOR: Token = Token::new(Owner::Listener, 0, 0);
+    /// The admin listener.
+    pub const ADMIN_DOOR: Token = Token::new(Owner::Listener, 1, 0);
 
     /// The token of `slot` in its `generation`, of which the lowest 29 bits count.
-    pub fn new(owner: Owner, slot: u32, generation: u32) -> Token {
-        let generation = u64::from(generation & Token::GENERATION_MAX);
-        Token((owner as u64) << 61 | generation << 32 | u64::from(slot))
+    pub const fn new(owner: Owner, slot: u32, generation: u32) -> Token {
+        let generation = (generation & Token::GENERATION_MAX) as u64;
+        Token((owner as u64) << 61 | generation << 32 | slot as u64)
     }
 
     /// Whose socket it is.
@@ -81,7 +87,8 @@ impl Token {
             0 => Owner::Listener,
             1 => Owner::Client,
             2 => Owner::Link,
-            _ => Owner::Probe,
+            3 => Owner::Probe,
+            _ => Owner::Admin,
         }
     }
 
@@ -231,7 +238,15 @@ pub trait Net {
     /// `WouldBlock` when none waits; else the attempt failed and may be repeated later.
     fn accept(&mut self) -> io::Result<(Self::Socket, Option<SocketAddr>)>;
 
-    /// Stops listening; connections that nobody accepted are refused from now on.
+    /// The next connection that waits at the admin listener; a network that has none never gives one.
+    ///
+    /// # Errors
+    /// As `accept`.
+    fn accept_admin(&mut self) -> io::Result<(Self::Socket, Option<SocketAddr>)> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Stops listening to clients; connections that nobody accepted are refused from now on.
     fn close_listener(&mut self);
 
     /// Starts a connection; whether it stands is told by an edge, or by the first send.
@@ -257,7 +272,13 @@ mod tests {
 
     #[test]
     fn a_token_keeps_its_three_parts() {
-        for owner in [Owner::Listener, Owner::Client, Owner::Link, Owner::Probe] {
+        for owner in [
+            Owner::Listener,
+            Owner::Client,
+            Owner::Link,
+            Owner::Probe,
+            Owner::Admin,
+        ] {
             let token = Token::new(owner, u32::MAX, Token::GENERATION_MAX);
             assert_eq!(token.owner(), owner);
             assert_eq!(token.slot(), u32::MAX as usize);

@@ -5,6 +5,7 @@
 //! gets a place and a link in `places`, how servers are checked in `checks`, how they come and go in
 //! `change`.
 
+mod admin;
 mod change;
 mod checks;
 mod places;
@@ -18,6 +19,8 @@ use log::{info, warn};
 use slab::Slab;
 
 use crate::access::Access;
+use crate::admin::Admin;
+use crate::admin::view::State;
 use crate::buffer::Pool;
 use crate::client::{Client, ClientState, Task, Told, Tools};
 use crate::config::{Address, CheckConfig, CheckMode, Config, ServerConfig};
@@ -62,6 +65,7 @@ pub struct Proxy<N: Net> {
     /// The last guesses with their reasons, if those were asked for.
     guesses: VecDeque<(Time, Reasons)>,
     metrics: Metrics,
+    admin: Admin<N::Socket>,
     rounds: Rounds,
     deadlines: Deadlines,
     /// Clients that have more to do without waiting for anything.
@@ -96,6 +100,10 @@ struct Server<S> {
     setting: Setting,
     health: Health,
     report: Option<Report>,
+    reported_at: Time,
+    /// What it came to when that was last told (none: it was not there), and since when.
+    state: Option<State>,
+    state_since: Time,
     /// Whether a check of it has ever ended.
     is_checked: bool,
     probe: Probe<S>,
@@ -110,6 +118,9 @@ impl<S: Socket> Server<S> {
             setting: Setting::Enabled,
             health: Health::default(),
             report: None,
+            reported_at: Time(0),
+            state: None,
+            state_since: Time(0),
             is_checked: check.mode == CheckMode::Off,
             probe: Probe::new(config, check),
             pool: VecDeque::new(),
@@ -152,7 +163,11 @@ impl<N: Net> Proxy<N> {
         let servers = config
             .servers
             .iter()
-            .map(|server| Server::new(server, &config.check))
+            .map(|server| Server {
+                state: Some(State::Unchecked),
+                state_since: now,
+                ..Server::new(server, &config.check)
+            })
             .collect();
         let tools = Tools {
             scratch: vec![0; pair::SCRATCH].into_boxed_slice(),
@@ -174,6 +189,7 @@ impl<N: Net> Proxy<N> {
                 .slow_start(config.check.slow_start),
             rounds: Rounds::new(&config.check, now),
             guesses: VecDeque::new(),
+            admin: Admin::new(config.admin.as_ref()),
             metrics: Metrics {
                 began: now,
                 ..Metrics::default()
@@ -245,6 +261,7 @@ impl<N: Net> Proxy<N> {
         self.start_round_if_due();
         self.let_servers_go();
         self.reap();
+        self.turn_admin();
         self.keep_house();
         if is_timed {
             self.metrics
@@ -326,11 +343,17 @@ impl<N: Net> Proxy<N> {
             false => Some(self.rounds.next()),
         };
         let accept = (self.is_listener_ready && self.may_accept()).then_some(self.accept_again);
-        [self.deadlines.next(), round, accept, self.drain]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|next| next.since(self.tools.now))
+        [
+            self.deadlines.next(),
+            round,
+            accept,
+            self.drain,
+            self.admin_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|next| next.since(self.tools.now))
     }
 
     /// Takes an edge of a link in.
@@ -347,6 +370,10 @@ impl<N: Net> Proxy<N> {
     fn dispatch(&mut self, event: Event) {
         let slot = event.token.slot();
         match event.token.owner() {
+            Owner::Listener if event.token == Token::ADMIN_DOOR => {
+                self.admin.is_listener_ready = self.admin.is_on();
+            }
+            Owner::Admin => self.hear_admin(event),
             Owner::Listener => {
                 self.is_listener_ready = true;
             }
@@ -491,6 +518,17 @@ impl<N: Net> Proxy<N> {
                         self.probe_overdue(slot);
                     }
                 }
+                Owner::Admin => {
+                    let rang = match self.admin.sessions.get_mut(slot) {
+                        Some(session) if session.conn.token() == token => {
+                            session.alarm.ring(at, token, &mut self.deadlines)
+                        }
+                        _ => Rang::Early,
+                    };
+                    if rang == Rang::Due {
+                        self.admin_overdue(slot);
+                    }
+                }
                 Owner::Listener | Owner::Link => {}
             }
         }
@@ -580,7 +618,7 @@ impl<N: Net> Proxy<N> {
         }
         self.shrink_again = now + SHRINK_EVERY;
         self.tools.pool.shrink();
-        let (clients, servers) = (&self.clients, &self.servers);
+        let (clients, servers, sessions) = (&self.clients, &self.servers, &self.admin.sessions);
         self.deadlines
             .shrink(clients.len() + servers.len(), |at, token| {
                 match token.owner() {
@@ -590,6 +628,9 @@ impl<N: Net> Proxy<N> {
                     Owner::Probe => servers
                         .get(token.slot())
                         .is_some_and(|server| server.probe.alarm.is_armed(at)),
+                    Owner::Admin => sessions.get(token.slot()).is_some_and(|session| {
+                        session.conn.token() == token && session.alarm.is_armed(at)
+                    }),
                     Owner::Listener | Owner::Link => false,
                 }
             });

@@ -5,8 +5,9 @@
 
 use super::address::{self, Found, Place, Servers};
 use super::draft::Draft;
+use super::value::Expected;
 use super::{Command, Demo, Origin, Program, Resolver, UsageError, one_line, quoted, value};
-use crate::config::{SERVERS_MAX, ServerConfig};
+use crate::config::{AdminConfig, SERVERS_MAX, ServerConfig};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
@@ -50,12 +51,43 @@ pub(super) fn balancer(
             });
         }
     }
+    config.admin = match (&draft.admin, draft.admin_token) {
+        (Some((text, place)), token) => {
+            let listen = look_up("--admin", text, place, resolver)?.address(0);
+            Some(AdminConfig { listen, token })
+        }
+        (None, Some(_)) => {
+            let expected = "expected --admin beside it, which is what it protects";
+            return Err(program.refuse("--admin-token", expected));
+        }
+        (None, None) => None,
+    };
     config.listen = listen;
     let config = Box::new(config);
     Ok(if draft.test {
         Command::Test(config)
     } else {
         Command::Serve(config)
+    })
+}
+
+/// One SERVER, at an address of numbers.
+pub(super) fn server(text: &str) -> Result<ServerConfig, Expected> {
+    let servers = address::servers(text)?;
+    if servers.place.count() != 1 {
+        return Err("one server at a time, e.g. 127.0.0.1:9004".to_owned());
+    }
+    let never = |_: &str| Err(std::io::ErrorKind::Unsupported.into());
+    let found = servers.place.look_up(&never).map_err(|_| {
+        "an address of numbers, e.g. 127.0.0.1:9004: to look a name up would hold up all requests"
+            .to_owned()
+    })?;
+    Ok(ServerConfig {
+        name: servers.place.name(0),
+        address: found.address(0),
+        weight: servers.weight,
+        max: servers.max,
+        backup: false,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What the options have said so far, and how their values are stored.
 
 use super::Origin;
+use super::address::{self, Place};
 use super::value::{self, Expected};
 use crate::config::{Address, CheckMode, Config, LogTarget, Policy};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +18,9 @@ pub(super) enum Answer {
 pub(super) struct Draft {
     pub(super) config: Config,
     pub(super) origin: Origin,
+    /// Where the admin listens, as it was written.
+    pub(super) admin: Option<(String, Place)>,
+    pub(super) admin_token: Option<String>,
     pub(super) test: bool,
     pub(super) answer: Option<Answer>,
     pub(super) verbose: i8,
@@ -30,6 +34,8 @@ impl Draft {
         Draft {
             config: Config::new(nowhere.clone(), Vec::new()),
             origin: Origin::new(nowhere),
+            admin: None,
+            admin_token: None,
             test: false,
             answer: None,
             verbose: 0,
@@ -76,6 +82,22 @@ pub(super) fn access_log(draft: &mut Draft, text: &str) -> Result<(), Expected> 
         "-" => LogTarget::Stdout,
         _ => LogTarget::File(value::path(text)?),
     });
+    Ok(())
+}
+
+/// `--admin`
+pub(super) fn admin(draft: &mut Draft, text: &str) -> Result<(), Expected> {
+    let place = address::listener(text, Ipv4Addr::LOCALHOST)?;
+    draft.admin = Some((text.to_owned(), place));
+    Ok(())
+}
+
+/// `--admin-token`
+pub(super) fn admin_token(draft: &mut Draft, text: &str) -> Result<(), Expected> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("visible characters without blanks, or @ and the path of a file".to_owned());
+    }
+    draft.admin_token = Some(text.to_owned());
     Ok(())
 }
 

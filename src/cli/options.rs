@@ -1,7 +1,9 @@
 //! The one table of options: the parser reads it, `--help` is printed from it.
 
 use super::Program;
-use super::draft::{Answer, Draft, access_log, answer, check_mode, count, policy, put};
+use super::draft::{
+    Answer, Draft, access_log, admin, admin_token, answer, check_mode, count, policy, put,
+};
 use super::value::{self, Expected};
 
 /// The most pairs or clients that can be asked for; no file limit in use is higher.
@@ -34,6 +36,7 @@ pub(super) enum Group {
     Checks,
     Times,
     Requests,
+    Admin,
     Origin,
     Trial,
     General,
@@ -399,6 +402,26 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         short: "",
+        long: "--admin",
+        takes: Takes::Value("[HOST:]PORT"),
+        env: "BESTGUESS_ADMIN",
+        default: "",
+        group: Group::Admin,
+        help: "dashboard, /metrics, /status, changes; or unix:/path",
+        apply: admin,
+    },
+    OptionSpec {
+        short: "",
+        long: "--admin-token",
+        takes: Takes::Value("TOKEN"),
+        env: "BESTGUESS_ADMIN_TOKEN",
+        default: "",
+        group: Group::Admin,
+        help: "what has to be known there, or @FILE",
+        apply: admin_token,
+    },
+    OptionSpec {
+        short: "",
         long: "--name",
         takes: Takes::Value("NAME"),
         env: "BESTGUESS_NAME",
@@ -615,6 +638,7 @@ mod tests {
             (Takes::OneOf(_, words), _) => words[1],
             (_, "--check-path") => "/other",
             (_, "--access-log") => "-",
+            (_, "--admin") => "9900",
             (Takes::Value("TIME" | "X"), _) => "7s",
             (Takes::Value("NAME"), _) => "blue",
             (Takes::Value("LIST"), _) => "503",

@@ -417,6 +417,11 @@ impl Best {
         self.servers[index].others.told(now, in_flight, own);
     }
 
+    /// The best server but `chosen`, which is the best of all.
+    pub(super) fn next_to(&self, chosen: usize) -> Option<usize> {
+        self.tree.next_to(chosen)
+    }
+
     /// What servers are ordered by.
     pub(super) fn key(&self, index: usize) -> &Key {
         self.tree.key(index)

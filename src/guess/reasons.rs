@@ -111,24 +111,36 @@ impl Guess {
     /// Why `pick` was the answer for a request that `tried` had failed. To be asked after `pick` and
     /// before `dispatched`. Looks at all servers, and allocates.
     pub fn explain(&self, now: Time, pick: Pick, tried: &[u16]) -> Reasons {
+        let mut reasons = Reasons::default();
+        self.explain_into(now, pick, tried, &mut reasons);
+        reasons
+    }
+
+    /// The same into `reasons`, whose memory is used again.
+    pub fn explain_into(&self, now: Time, pick: Pick, tried: &[u16], reasons: &mut Reasons) {
         let is_best = self.policy == Policy::BestGuess;
-        let mut servers: Vec<Reason> = (0..self.servers.len())
-            .filter(|index| self.servers[*index].post != Post::Retired)
-            .map(|index| self.reason(now, index, tried))
-            .collect();
+        let servers = &mut reasons.servers;
+        servers.clear();
+        servers.extend(
+            (0..self.servers.len())
+                .filter(|index| self.servers[*index].post != Post::Retired)
+                .map(|index| self.reason(now, index, tried)),
+        );
         let key = |reason: &Reason| {
             let is_chosen = pick == Pick::Server(reason.server);
             let is_tried = reason.fitness == Fitness::Tried;
-            (!is_chosen, is_tried, self.best.key(reason.server))
+            let key = self.best.key(reason.server);
+            (!is_chosen, is_tried, key, reason.server)
         };
         if is_best {
-            servers.sort_by(|a, b| {
+            servers.sort_unstable_by(|a, b| {
                 key(a)
                     .partial_cmp(&key(b))
                     .unwrap_or(std::cmp::Ordering::Equal)
             });
         }
-        let rule = match pick {
+        reasons.pick = pick;
+        reasons.rule = match pick {
             Pick::Full | Pick::Nobody => Rule::Nothing,
             Pick::Server(_) if !is_best => Rule::Plain(self.policy),
             Pick::Server(chosen) => {
@@ -136,10 +148,27 @@ impl Guess {
                 self.rule(chosen, next.map(|next| next.server))
             }
         };
-        Reasons {
-            pick,
-            rule,
-            servers,
+    }
+
+    /// The same of the chosen server and the next best alone, for a request that none has failed:
+    /// works in log2 of the servers.
+    pub fn glance_into(&self, now: Time, pick: Pick, reasons: &mut Reasons) {
+        reasons.servers.clear();
+        reasons.pick = pick;
+        reasons.rule = Rule::Nothing;
+        let Pick::Server(chosen) = pick else {
+            return;
+        };
+        reasons.servers.push(self.reason(now, chosen, &[]));
+        if self.policy != Policy::BestGuess {
+            reasons.rule = Rule::Plain(self.policy);
+            return;
+        }
+        let next = self.best.next_to(chosen);
+        let next = next.filter(|next| self.servers[*next].post != Post::Retired);
+        reasons.rule = self.rule(chosen, next);
+        if let Some(next) = next {
+            reasons.servers.push(self.reason(now, next, &[]));
         }
     }
 
@@ -235,6 +264,17 @@ impl Reasons {
         Line {
             reasons: self,
             servers,
+        }
+    }
+}
+
+impl Default for Reasons {
+    /// None, for a guess that is still to be made.
+    fn default() -> Reasons {
+        Reasons {
+            pick: Pick::Nobody,
+            rule: Rule::Nothing,
+            servers: Vec::new(),
         }
     }
 }

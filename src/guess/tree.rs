@@ -64,6 +64,23 @@ impl Tree {
         self.winners[1] as usize
     }
 
+    /// The server with the least key but `server`, of the matches that it took part in: the second of
+    /// all, if it is the first. None: there is no other.
+    pub(super) fn next_to(&self, server: usize) -> Option<usize> {
+        let mut best: Option<u32> = None;
+        let mut node = self.keys.len() + server;
+        while node > 1 {
+            let other = self.entrant(node ^ 1);
+            let key = |server: u32| &self.keys[server as usize];
+            if best.is_none_or(|best| key(other) < key(best)) {
+                best = Some(other);
+            }
+            node /= 2;
+        }
+        best.map(|best| best as usize)
+            .filter(|best| self.keys[*best] != Key::WORST)
+    }
+
     /// The key of `server`.
     pub(super) fn key(&self, server: usize) -> &Key {
         &self.keys[server]
@@ -128,6 +145,7 @@ mod tests {
                 tree.update(server, key(1.0));
             }
             assert_eq!(tree.winner(), 0);
+            assert_eq!(tree.next_to(0), (count > 1).then_some(1));
             let mut seed = count as u64;
             for _ in 0..2000 {
                 let server = (random(&mut seed) * count as f64) as usize;
@@ -136,6 +154,14 @@ mod tests {
                     .min_by(|a, b| tree.key(*a).partial_cmp(tree.key(*b)).unwrap())
                     .unwrap();
                 assert_eq!(tree.winner(), least, "of {count}");
+                let second = (0..count)
+                    .filter(|server| *server != least)
+                    .min_by(|a, b| tree.key(*a).partial_cmp(tree.key(*b)).unwrap());
+                assert_eq!(
+                    tree.next_to(least).map(|next| *tree.key(next)),
+                    second.map(|second| *tree.key(second)),
+                    "of {count}"
+                );
             }
         }
     }

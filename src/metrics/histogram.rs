@@ -131,6 +131,17 @@ impl Histogram {
         delta
     }
 
+    /// Counts what `other` has counted as well.
+    pub fn merge(&mut self, other: &Histogram) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.bounded.iter_mut().zip(&other.bounded) {
+            *mine += theirs;
+        }
+        self.nanos = self.nanos.saturating_add(other.nanos);
+    }
+
     /// What it comes to; none: nothing was counted.
     pub fn summary(&self) -> Option<Summary> {
         let count = self.count();

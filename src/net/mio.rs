@@ -15,7 +15,7 @@ use rustix::process::{self, Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, SockRef, Type};
 
-use super::{Event, Net, Owner, Ready, Signal, Socket, Time, Token};
+use super::{Event, Net, Ready, Signal, Socket, Time, Token};
 use crate::config::Address;
 
 /// Events that one poll takes from the kernel at most; the rest comes with the next.
@@ -38,6 +38,7 @@ pub struct MioNet {
     poll: Poll,
     events: Events,
     listener: Option<Listener>,
+    admin: Option<Listener>,
     signals: Option<Signals>,
     /// What signals asked for and nobody took yet: never more than `HEARD` has, if the loop takes
     /// all in each turn.
@@ -69,6 +70,7 @@ impl MioNet {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
             listener: None,
+            admin: None,
             signals: None,
             asked: VecDeque::with_capacity(HEARD.len()),
             began: Instant::now(),
@@ -80,9 +82,23 @@ impl MioNet {
     /// # Errors
     /// Those of the operating system: the address is taken, not ours, or not allowed.
     pub fn listen(&mut self, address: &Address) -> io::Result<()> {
-        let token = mio_token(Token::new(Owner::Listener, 0, 0));
+        self.listener = Some(self.open(address, Token::DOOR)?);
+        Ok(())
+    }
+
+    /// Listens at `address` for those who administer.
+    ///
+    /// # Errors
+    /// As `listen`.
+    pub fn listen_admin(&mut self, address: &Address) -> io::Result<()> {
+        self.admin = Some(self.open(address, Token::ADMIN_DOOR)?);
+        Ok(())
+    }
+
+    fn open(&self, address: &Address, token: Token) -> io::Result<Listener> {
+        let token = mio_token(token);
         let registry = self.poll.registry();
-        self.listener = Some(match address {
+        Ok(match address {
             Address::Tcp(address) => {
                 let mut listener = listen_tcp(*address)?;
                 registry.register(&mut listener, token, Interest::READABLE)?;
@@ -94,8 +110,7 @@ impl MioNet {
                 registry.register(&mut listener, token, Interest::READABLE)?;
                 Listener::Unix(listener, path.clone())
             }
-        });
-        Ok(())
+        })
     }
 
     /// Hears of TERM, INT and USR1 from now on, instead of being ended by them.
@@ -113,9 +128,18 @@ impl MioNet {
 
     /// The address that the listener really has: the port is the one that the system chose for 0.
     pub fn listening(&self) -> Option<Address> {
-        match self.listener.as_ref()? {
-            Listener::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
-            Listener::Unix(_, path) => Some(Address::Unix(path.clone())),
+        self.listener.as_ref()?.address()
+    }
+
+    /// The same of the admin listener.
+    pub fn listening_admin(&self) -> Option<Address> {
+        self.admin.as_ref()?.address()
+    }
+
+    /// Stops listening to those who administer.
+    pub fn close_admin(&mut self) {
+        if let Some(listener) = self.admin.take() {
+            listener.close();
         }
     }
 }
@@ -165,20 +189,16 @@ impl Net for MioNet {
     }
 
     fn accept(&mut self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        match &self.listener {
-            Some(Listener::Tcp(listener)) => {
-                let (stream, peer) = listener.accept()?;
-                Ok((Stream::Tcp(stream), Some(peer)))
-            }
-            Some(Listener::Unix(listener, _)) => Ok((Stream::Unix(listener.accept()?.0), None)),
-            None => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        accept_from(self.listener.as_ref())
+    }
+
+    fn accept_admin(&mut self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        accept_from(self.admin.as_ref())
     }
 
     fn close_listener(&mut self) {
-        if let Some(Listener::Unix(_, path)) = self.listener.take() {
-            // Whoever finds the path now gets "no such file" instead of a refusal; either will do.
-            let _ = std::fs::remove_file(path);
+        if let Some(listener) = self.listener.take() {
+            listener.close();
         }
     }
 
@@ -245,6 +265,33 @@ impl Socket for Stream {
             Some(error) => Err(error),
             None => peer.map_err(|_| io::ErrorKind::NotConnected.into()),
         }
+    }
+}
+
+impl Listener {
+    fn address(&self) -> Option<Address> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
+            Listener::Unix(_, path) => Some(Address::Unix(path.clone())),
+        }
+    }
+
+    fn close(self) {
+        if let Listener::Unix(_, path) = self {
+            // Whoever finds the path now gets "no such file" instead of a refusal; either will do.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn accept_from(listener: Option<&Listener>) -> io::Result<(Stream, Option<SocketAddr>)> {
+    match listener {
+        Some(Listener::Tcp(listener)) => {
+            let (stream, peer) = listener.accept()?;
+            Ok((Stream::Tcp(stream), Some(peer)))
+        }
+        Some(Listener::Unix(listener, _)) => Ok((Stream::Unix(listener.accept()?.0), None)),
+        None => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 

@@ -136,6 +136,7 @@ impl<N: Net> Proxy<N> {
         }
         self.guess.settle(self.tools.now);
         self.let_servers_go();
+        self.note_states();
         // What waits may have room now.
         self.admit();
         Ok(())
@@ -393,6 +394,7 @@ impl<N: Net> Proxy<N> {
                 info!("server {} has left", config.name);
             }
         }
+        self.note_states();
     }
 
     /// The slots that servers to come may have: those that others have left and nothing names any
@@ -432,5 +434,6 @@ impl<N: Net> Proxy<N> {
         for (_, reasons) in &mut self.guesses {
             reasons.forget(index);
         }
+        self.admin.choices.forget(index);
     }
 }

@@ -183,6 +183,7 @@ impl<N: Net> Proxy<N> {
         };
         if let Some(report) = answer.report {
             entry.report = Some(report);
+            entry.reported_at = self.tools.now;
             self.guess.reported(self.tools.now, server, report);
         }
         self.guess.told(self.tools.now, server, &answer.said);
@@ -211,18 +212,23 @@ impl<N: Net> Proxy<N> {
         if !matches!(entry.health.standing(), Standing::Valid | Standing::Unknown) {
             entry.health.forget();
             self.guess.stand(self.tools.now, server, Standing::Unknown);
+            self.note_state(server);
         }
     }
 
     /// Passes the standing of a server on, and says so if it `changed`.
     fn server_changed(&mut self, server: usize, changed: bool) {
+        let Some(entry) = self.servers.get(server) else {
+            return;
+        };
+        self.guess
+            .stand(self.tools.now, server, entry.health.standing());
+        self.note_state(server);
         let (Some(entry), Some(config)) =
             (self.servers.get(server), self.config.servers.get(server))
         else {
             return;
         };
-        self.guess
-            .stand(self.tools.now, server, entry.health.standing());
         if !changed {
             return;
         }

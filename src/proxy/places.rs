@@ -106,8 +106,12 @@ impl<N: Net> Proxy<N> {
                 return;
             };
             let pick = self.guess.pick(self.tools.now, &task.tried);
+            self.metrics.guesses += 1;
             if self.config.explain {
                 self.note_guess(key, pick);
+            }
+            if self.admin.is_on() {
+                self.note_choice(key, pick);
             }
             let Some(task) = self.tasks.get_mut(key) else {
                 return;

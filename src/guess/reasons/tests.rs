@@ -34,6 +34,13 @@ fn exchange(guess: &mut Guess, now: &mut u64, server: usize, millis: u64) {
 fn line(guess: &mut Guess, now: u64, configs: &[ServerConfig], tried: &[u16]) -> (Rule, String) {
     let pick = guess.pick(Time(now), tried);
     let reasons = guess.explain(Time(now), pick, tried);
+    if tried.is_empty() {
+        // At a glance the same two come first, and the same rule decides.
+        let mut glance = Reasons::default();
+        guess.glance_into(Time(now), pick, &mut glance);
+        assert_eq!(glance.rule, reasons.rule);
+        assert!(reasons.servers.starts_with(&glance.servers) || pick == Pick::Nobody);
+    }
     assert_eq!(reasons.pick, pick);
     (reasons.rule, reasons.line(configs).to_string())
 }
