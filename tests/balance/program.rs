@@ -25,8 +25,21 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start<S: AsRef<str>>(arguments: &[S]) -> Program {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bestguess"))
-            .args(arguments.iter().map(AsRef::as_ref))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bestguess"));
+        Program::spawn(command.args(arguments.iter().map(AsRef::as_ref)))
+    }
+
+    /// As `start`, with so few descriptors.
+    pub(crate) fn limited(descriptors: u32, arguments: &[&str]) -> Program {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\""]);
+        command.arg(descriptors.to_string());
+        command.arg(env!("CARGO_BIN_EXE_bestguess"));
+        Program::spawn(command.args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Program {
+        let mut child = command
             // No variable of the developer's shell may have a say.
             .env_clear()
             .stdin(Stdio::null())
