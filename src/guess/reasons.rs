@@ -52,6 +52,24 @@ pub enum Rule {
     Nothing,
 }
 
+impl Rule {
+    /// The rule in a word, as logs and tables have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::Only => "only",
+            Rule::Fitness => "fitness",
+            Rule::LeastUnfit => "least_unfit",
+            Rule::Time => "time",
+            Rule::Load => "load",
+            Rule::Errors => "errors",
+            Rule::Unused => "unused",
+            Rule::Chance => "chance",
+            Rule::Plain(_) => "plain",
+            Rule::Nothing => "nothing",
+        }
+    }
+}
+
 /// Whether a server may be chosen, and if not, why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fitness {
@@ -170,6 +188,37 @@ impl Guess {
         if let Some(next) = next {
             reasons.servers.push(self.reason(now, next, &[]));
         }
+    }
+
+    /// What decided for `pick`, which was the answer for a request that `tried` had failed: the same
+    /// as `explain` says, for the price of hardly more than another look at the winner. To be asked
+    /// when that is asked. Looks at all servers only if some had failed it, or if no other is left.
+    pub fn decided(&self, pick: Pick, tried: &[u16]) -> Rule {
+        let Pick::Server(chosen) = pick else {
+            return Rule::Nothing;
+        };
+        if self.policy != Policy::BestGuess {
+            return Rule::Plain(self.policy);
+        }
+        let next = self.best.next_to(chosen);
+        let is_next = |server: usize| {
+            self.servers.get(server).is_some_and(|next| {
+                let was_tried = !tried.is_empty() && tried.contains(&(server as u16));
+                server != chosen && next.post != Post::Retired && !was_tried
+            })
+        };
+        if tried.is_empty() && next.is_some_and(is_next) {
+            return self.rule(chosen, next);
+        }
+        let others = (0..self.servers.len()).filter(|server| is_next(*server));
+        let better = |one: usize, other: usize| {
+            if self.best.key(other) < self.best.key(one) {
+                other
+            } else {
+                one
+            }
+        };
+        self.rule(chosen, others.reduce(better))
     }
 
     /// What decided for `chosen` and against `next`.

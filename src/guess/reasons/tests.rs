@@ -223,3 +223,48 @@ fn plain_policies_call_nobody_capped_or_benched() {
         assert_eq!(reason.fitness, Fitness::Fit, "{reason:?}");
     }
 }
+
+#[test]
+fn what_decided_is_known_without_an_explanation() {
+    let mut seen = std::collections::BTreeSet::new();
+    for (seed, count) in [(1, 1), (2, 2), (3, 3), (4, 6), (5, 17)] {
+        let configs = configs(count);
+        let mut guess = valid(Policy::BestGuess, &configs);
+        let mut chance = seed;
+        let mut dice = |sides: usize| (crate::guess::random(&mut chance) * sides as f64) as usize;
+        let mut now = SECOND;
+        for _ in 0..3000 {
+            now += MILLI;
+            let server = dice(configs.len());
+            match dice(8) {
+                0 => {
+                    let [errors, load] = [dice(3), dice(4)].map(|number| number as u64);
+                    guess.asked(server);
+                    guess.reported(Time(now), server, Report { errors, load });
+                }
+                1 => {
+                    let standing = [Standing::Valid, Standing::Unknown, Standing::Invalid];
+                    guess.stand(Time(now), server, standing[dice(3)]);
+                }
+                2 => {
+                    let ticket = guess.dispatched(Time(now), server);
+                    let failed = Outcome::Failed(Failure::Reset);
+                    guess.finished(Time(now), &ticket, failed);
+                }
+                3 => exchange(&mut guess, &mut now, server, dice(5) as u64),
+                _ => {}
+            }
+            let tried = [dice(configs.len()) as u16];
+            let tried = if dice(3) == 0 { &tried[..] } else { &[] };
+            let pick = guess.pick(Time(now), tried);
+            let rule = guess.decided(pick, tried);
+            assert_eq!(rule, guess.explain(Time(now), pick, tried).rule);
+            seen.insert(rule.name());
+        }
+    }
+    assert!(seen.len() > 6, "{seen:?}");
+    let configs = configs(2);
+    let mut plain = valid(Policy::RoundRobin, &configs);
+    let pick = plain.pick(Time(0), &[]);
+    assert_eq!(plain.decided(pick, &[]), Rule::Plain(Policy::RoundRobin));
+}
