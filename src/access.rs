@@ -1,198 +1,278 @@
-//! The access log: one line for each exchange, in the combined format that log tools read.
+//! The access log: one line for each exchange, and what has to be noted for it while it runs.
 //!
-//! Lines are gathered in memory, in the turn in which the exchange ends; whoever drives the loop
-//! takes them from there. Writes nothing itself, and costs nothing while it is off.
+//! Lines are gathered in memory and handed to a thread that writes them, without ever waiting for it.
+//! Writes nothing itself, makes no system call, and costs nothing while nobody wants to know: neither
+//! the log, nor request ids, nor explanations.
+//!
+//! | room | what it knows |
+//! |---|---|
+//! | `record` | one exchange while it runs: who asked for what, when it got how far |
+//! | `line` | the two formats |
+//! | `text` | escapes |
+//! | `clock` | time for people |
+//! | `ids` | request ids |
+//! | [`writer`] | the thread, and what becomes of lines that cannot be written |
 
-use std::fmt;
-use std::net::SocketAddr;
+mod clock;
+mod ids;
+mod line;
+mod record;
+mod text;
+pub mod writer;
 
-use crate::http::head::{Field, Request, Version};
+use std::time::{Duration, SystemTime};
 
-/// Bytes that may be waiting to be taken; lines beyond are counted instead.
-const WAITING_MAX: usize = 1 << 20;
+use log::warn;
 
-/// The lines that were not taken yet.
-#[derive(Debug, Default)]
+use crate::config::{Config, LogFormat};
+use crate::http::head::Request;
+use crate::net::Time;
+use clock::Clock;
+use ids::Ids;
+pub use line::Ended;
+pub use record::Record;
+use record::Wants;
+use writer::{BUFFER_BYTES, Outlet};
+
+/// Lines that came after a rest are handed over at once, those behind them together after this.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(10);
+/// The same while the thread is behind.
+const TRY_AGAIN_EVERY: Duration = Duration::from_millis(100);
+/// How often it is told that more lines were lost.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Free records that are kept beyond what the last period needed.
+const SPARE_RECORDS: usize = 4;
+
+/// The log as the loop sees it.
+#[derive(Debug)]
 pub struct Access {
-    is_on: bool,
+    wants: Wants,
+    clock: Clock,
+    ids: Ids,
+    /// Records that nobody uses, boxed as tasks hold them.
+    #[allow(clippy::vec_box)]
+    free: Vec<Box<Record>>,
+    /// The fewest of those since the last `shrink`.
+    idle: usize,
+    /// Lines that were not handed over.
     lines: Vec<u8>,
-    lost: u64,
+    count: u64,
+    outlet: Option<Outlet>,
+    /// The next time that lines are handed over, unless there are many.
+    again: Time,
     must_reopen: bool,
-}
-
-/// What a line says of the request, noted while its head is at hand.
-#[derive(Debug, Default, Clone)]
-pub struct Record {
-    request_line: Vec<u8>,
-    agent: Vec<u8>,
-}
-
-impl Record {
-    /// The request line, as far as it is kept, for people.
-    pub fn request_line(&self) -> impl fmt::Display + '_ {
-        self.request_line.escape_ascii()
-    }
-}
-
-/// How an exchange ended.
-#[derive(Debug, Clone, Copy)]
-pub struct Ended<'e> {
-    /// The client; none on a unix socket.
-    pub peer: Option<SocketAddr>,
-    /// What its request was; none if its head was never whole.
-    pub record: Option<&'e Record>,
-    /// When it ended, as `Date` has it.
-    pub date: &'e str,
-    /// The status that the client got; 0: none.
-    pub status: u16,
-    /// Bytes of the response, its head not counted.
-    pub bytes: u64,
+    /// Lines lost here.
+    lost: u64,
+    /// Lost lines that were told of, and when that may be done again.
+    told: u64,
+    tell_again: Time,
 }
 
 impl Access {
-    /// A log that is on or off for good.
-    pub fn new(is_on: bool) -> Access {
+    /// The log that `config` asks for; it is `date` at `now`, and `seed` makes ids unlike others'.
+    pub fn new(config: &Config, now: Time, date: SystemTime, seed: u64) -> Access {
         Access {
-            is_on,
-            ..Access::default()
+            wants: Wants {
+                format: config.access_log.as_ref().map(|_| config.log_format),
+                line: config.explain,
+                id: config.request_id,
+                trust: config.trust_forwarded,
+            },
+            clock: Clock::new(now, date),
+            ids: Ids::new(seed),
+            free: Vec::new(),
+            idle: 0,
+            lines: Vec::new(),
+            count: 0,
+            outlet: None,
+            again: Time(0),
+            must_reopen: false,
+            lost: 0,
+            told: 0,
+            tell_again: Time(0),
         }
     }
 
-    /// Whether lines are wanted.
-    pub fn is_on(&self) -> bool {
-        self.is_on
+    /// Lines go there from now on; until then they are kept, as many as one buffer holds.
+    pub fn write_to(&mut self, outlet: Outlet) {
+        self.outlet = Some(outlet);
     }
 
-    /// Adds the line of an exchange that has ended.
-    pub fn add(&mut self, ended: &Ended<'_>) {
-        if !self.is_on {
+    /// Whether exchanges have to be recorded.
+    #[inline]
+    pub fn is_recording(&self) -> bool {
+        self.wants.format.is_some() || self.wants.line || self.wants.id
+    }
+
+    /// Whether a line says why a server was chosen.
+    #[inline]
+    pub fn wants_reasons(&self) -> bool {
+        self.wants.format == Some(LogFormat::Json)
+    }
+
+    /// The first bytes of a head have come, but not all of it.
+    pub fn begin(&mut self, place: &mut Option<Box<Record>>, now: Time) {
+        if self.is_recording() && place.is_none() {
+            self.lend(place).begin(now);
+        }
+    }
+
+    /// `request` has come, as a whole.
+    pub fn ask(&mut self, place: &mut Option<Box<Record>>, now: Time, request: &Request<'_>) {
+        if self.is_recording() {
+            self.begin(place, now);
+            if let Some(record) = place {
+                record.ask(now, request, self.wants, &mut self.ids);
+            }
+        }
+    }
+
+    /// What could not be read is answered all the same.
+    pub fn refuse(&mut self, place: &mut Option<Box<Record>>, now: Time) {
+        if self.wants.id {
+            self.begin(place, now);
+            if let Some(record) = place {
+                record.identify(&mut self.ids);
+            }
+        }
+    }
+
+    /// Adds the line of an exchange that has ended; `name` tells what a server is called.
+    pub fn add<'n>(&mut self, ended: &Ended<'_>, name: impl Fn(usize) -> Option<&'n str>) {
+        let Some(format) = self.wants.format else {
+            return;
+        };
+        // Who left before its head was whole has asked for nothing.
+        if ended.status == 0 && ended.record.is_none_or(|record| !record.is_asked()) {
             return;
         }
-        if self.lines.len() > WAITING_MAX {
+        if self.lines.len() >= BUFFER_BYTES && !self.hand_over() {
             self.lost += 1;
             return;
         }
-        let out = &mut self.lines;
-        match ended.peer {
-            Some(peer) => out.extend_from_slice(peer.ip().to_canonical().to_string().as_bytes()),
-            None => out.push(b'-'),
+        self.count += 1;
+        match format {
+            LogFormat::Combined => line::combined(&mut self.lines, &mut self.clock, ended),
+            LogFormat::Json => line::json(&mut self.lines, &mut self.clock, ended, name),
         }
-        // "Sun, 22 Nov 2026 16:07:22 GMT" has all the parts, in another order.
-        let part = |range: std::ops::Range<usize>| ended.date.get(range).unwrap_or_default();
-        let stamp = format!(
-            " - - [{}/{}/{}:{} +0000] \"",
-            part(5..7),
-            part(8..11),
-            part(12..16),
-            part(17..25)
-        );
-        out.extend_from_slice(stamp.as_bytes());
-        out.extend_from_slice(ended.record.map_or(b"-", |record| &record.request_line));
-        out.extend_from_slice(format!("\" {} {} ", ended.status, ended.bytes).as_bytes());
-        out.extend_from_slice(ended.record.map_or(b"\"-\" \"-\"", |record| &record.agent));
-        out.push(b'\n');
     }
 
-    /// The file was moved away: the lines of the turns to come belong to a new one in its place.
+    /// Takes a record back whose exchange is over.
+    pub fn take_back(&mut self, record: Box<Record>) {
+        if record.is_small() {
+            self.free.push(record);
+        }
+    }
+
+    /// The calendar was looked at.
+    pub fn set_date(&mut self, now: Time, date: SystemTime) {
+        self.clock.set(now, date);
+    }
+
+    /// The file was moved away: the lines to come belong to a new one in its place.
     pub fn reopen(&mut self) {
         self.must_reopen = true;
     }
 
-    /// Whether that was said since the last call.
-    pub fn take_reopen(&mut self) -> bool {
-        std::mem::take(&mut self.must_reopen)
-    }
-
-    /// The lines since the last call, and how many more were lost for lack of room.
-    pub fn take(&mut self) -> (Vec<u8>, u64) {
-        (
-            std::mem::take(&mut self.lines),
-            std::mem::take(&mut self.lost),
-        )
-    }
-}
-
-impl Record {
-    /// What a line will say of `request`.
-    pub fn of(request: &Request<'_>) -> Record {
-        let mut request_line = Vec::with_capacity(request.target.len() + 32);
-        request_line.extend_from_slice(request.method_name);
-        request_line.push(b' ');
-        if let Some(authority) = request.authority {
-            request_line.extend_from_slice(b"http://");
-            request_line.extend_from_slice(authority);
-        }
-        request_line.extend_from_slice(request.target);
-        request_line.extend_from_slice(match request.version {
-            Version::Http10 => b" HTTP/1.0",
-            Version::Http11 => b" HTTP/1.1",
-        });
-        let mut agent = Vec::new();
-        for name in [b"referer".as_slice(), b"user-agent"] {
-            agent.extend_from_slice(if agent.is_empty() { b"\"" } else { b" \"" });
-            let found = request
-                .fields
-                .iter()
-                .find(|line| line.kind == Field::Other && line.name.eq_ignore_ascii_case(name));
-            escape(&mut agent, found.map_or(b"-", |line| line.value));
-            agent.push(b'"');
-        }
-        Record {
-            request_line,
-            agent,
+    /// To be called at the end of each turn: hands the lines over, if it is time.
+    #[inline]
+    pub fn end_turn(&mut self, now: Time) {
+        if self.outlet.is_some() {
+            self.settle(now);
         }
     }
-}
 
-/// Appends `value` so that it can not be taken for the end of its quotes or of the line.
-fn escape(out: &mut Vec<u8>, value: &[u8]) {
-    for byte in value {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-            b' '..=0x7e => out.push(*byte),
-            _ => out.extend_from_slice(format!("\\x{byte:02X}").as_bytes()),
+    /// When `end_turn` has something to do though nothing happened.
+    #[inline]
+    pub fn due(&self) -> Option<Time> {
+        let has_something = self.outlet.is_some() && (!self.lines.is_empty() || self.must_reopen);
+        has_something.then_some(self.again)
+    }
+
+    /// Hands over what is there: no more lines will come.
+    pub fn close(&mut self) {
+        self.hand_over();
+        self.lost += std::mem::take(&mut self.count);
+        self.lines.clear();
+        self.tell();
+        self.outlet = None;
+    }
+
+    /// Lines that could not be written so far.
+    pub fn lost(&self) -> u64 {
+        self.lost + self.outlet.as_ref().map_or(0, Outlet::lost)
+    }
+
+    /// The lines that nobody was given, for tests.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.count = 0;
+        std::mem::take(&mut self.lines)
+    }
+
+    /// Frees half of the records that nobody needed since the last call. To be called now and then.
+    pub fn shrink(&mut self) {
+        let needless = self.idle.saturating_sub(SPARE_RECORDS).div_ceil(2);
+        self.free.truncate(self.free.len() - needless);
+        self.free.shrink_to(2 * self.free.len());
+        self.idle = self.free.len();
+    }
+
+    /// A record that nobody uses, in `place`.
+    fn lend<'p>(&mut self, place: &'p mut Option<Box<Record>>) -> &'p mut Record {
+        let found = self.free.pop();
+        self.idle = self.idle.min(self.free.len());
+        place.insert(found.unwrap_or_default())
+    }
+
+    fn settle(&mut self, now: Time) {
+        let is_much = self.lines.len() >= BUFFER_BYTES;
+        if (self.must_reopen || !self.lines.is_empty()) && (now >= self.again || is_much) {
+            let is_done = self.hand_over() && self.ask_to_reopen();
+            let pause = if is_done {
+                HAND_OVER_EVERY
+            } else {
+                TRY_AGAIN_EVERY
+            };
+            self.again = now + pause;
         }
+        if now >= self.tell_again && self.tell() {
+            self.tell_again = now + TELL_EVERY;
+        }
+    }
+
+    /// Whether the thread has all lines now.
+    fn hand_over(&mut self) -> bool {
+        if self.lines.is_empty() {
+            return true;
+        }
+        let outlet = self.outlet.as_mut();
+        let is_done = outlet.is_some_and(|outlet| outlet.hand_over(&mut self.lines, self.count));
+        if is_done {
+            self.count = 0;
+        }
+        is_done
+    }
+
+    /// Whether the thread knows of what `reopen` wanted; the lines before it have gone before.
+    fn ask_to_reopen(&mut self) -> bool {
+        let outlet = self.outlet.as_ref();
+        if self.must_reopen && outlet.is_some_and(Outlet::reopen) {
+            self.must_reopen = false;
+        }
+        !self.must_reopen
+    }
+
+    /// Tells how many lines were lost, if there are more than when it last did.
+    fn tell(&mut self) -> bool {
+        let lost = self.lost();
+        if lost > self.told {
+            warn!("access log: {} lines lost, {lost} in all", lost - self.told);
+            self.told = lost;
+            return true;
+        }
+        false
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::head;
-
-    #[test]
-    fn a_line_is_in_the_combined_format_and_can_not_be_forged() {
-        let head = b"GET /a?b HTTP/1.1\r\nHost: x\r\nUser-Agent: a\"b\xff\\\r\n\r\n";
-        let mut slots = head::slots();
-        let record = Record::of(&head::request(head, &mut slots).ok().unwrap());
-        let mut access = Access::new(true);
-        access.add(&Ended {
-            peer: Some("192.0.2.7:99".parse().unwrap()),
-            record: Some(&record),
-            date: "Thu, 01 Jan 1970 00:00:00 GMT",
-            status: 200,
-            bytes: 12,
-        });
-        let expected = "192.0.2.7 - - [01/Jan/1970:00:00:00 +0000] \"GET /a?b HTTP/1.1\" 200 12 \"-\" \"a\\\"b\\xFF\\\\\"\n";
-        assert_eq!(String::from_utf8(access.take().0).unwrap(), expected);
-    }
-
-    #[test]
-    fn lines_that_nobody_takes_are_counted_not_kept() {
-        let mut access = Access::new(true);
-        let ended = Ended {
-            peer: None,
-            record: None,
-            date: "Thu, 01 Jan 1970 00:00:00 GMT",
-            status: 400,
-            bytes: 0,
-        };
-        for _ in 0..30_000 {
-            access.add(&ended);
-        }
-        let (lines, lost) = access.take();
-        let kept = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
-        assert_eq!(kept + lost, 30_000);
-        assert!(lost > 0 && lines.len() < 2 * WAITING_MAX);
-    }
-}
+mod tests;

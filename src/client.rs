@@ -104,7 +104,7 @@ pub struct Task {
     pub status: u16,
     /// Bytes of the response's content that were read so far.
     pub content_bytes: u64,
-    /// What the access log will say of the request, if there is one.
+    /// What is noted of it, if anybody wants to know.
     pub record: Option<Box<Record>>,
 }
 
@@ -167,8 +167,6 @@ pub struct Tools {
     pub turn_bytes: usize,
     /// The access log's lines.
     pub access: Access,
-    /// Whether it is written down what each request was, for that log or for explanations.
-    pub is_recorded: bool,
     /// The time of this turn.
     pub now: Time,
     /// The same for people, as `Date` has it; at most a second old.
@@ -337,13 +335,15 @@ impl<S: Socket> Client<S> {
                 head,
                 slots,
                 pool,
-                is_recorded,
+                access,
+                now,
                 host_default,
                 ..
             } = &mut *tools;
             let bytes = scratch.get_mut(..count).unwrap_or_default();
             let forwarding = forwarding(peer, host_default, config);
-            let used = match judge(bytes, 0, task, head, slots, &forwarding, *is_recorded) {
+            let recorder = (access, *now);
+            let used = match judge(bytes, 0, task, head, slots, forwarding, recorder) {
                 Ok(used) => used,
                 Err(refusal) => return Next::Failed(Fault::Request(refusal)),
             };
@@ -403,6 +403,7 @@ fn forwarding<'c>(peer: Option<IpAddr>, host_default: &'c str, config: &Config) 
         host_default,
         trust: config.trust_forwarded,
         forwarded: config.forwarded,
+        id: None,
     }
 }
 
@@ -422,8 +423,8 @@ fn judge_inbound(
         task,
         &mut tools.head,
         &mut tools.slots,
-        &forwarding,
-        tools.is_recorded,
+        forwarding,
+        (&mut tools.access, tools.now),
     ) {
         Ok(None) => {
             block.consume(head::blank_lines(block.filled()));
@@ -460,8 +461,8 @@ fn judge(
     task: &mut Task,
     out: &mut Vec<u8>,
     slots: &mut Slots,
-    forwarding: &Forwarding<'_>,
-    is_recorded: bool,
+    forwarding: Forwarding<'_>,
+    (access, now): (&mut Access, Time),
 ) -> Result<Option<usize>, Refusal> {
     let blank = head::blank_lines(bytes);
     let (_, bytes) = bytes.split_at_mut(blank);
@@ -471,13 +472,17 @@ fn judge(
         task.exchange.method = Method::Head;
     }
     let Some(request) = head::next_request(bytes, searched, slots)? else {
+        if !bytes.is_empty() {
+            access.begin(&mut task.record, now);
+        }
         return Ok(None);
     };
     let end = request.fields.source().len();
     out.clear();
-    rewrite::request(out, &request, forwarding);
+    access.ask(&mut task.record, now, &request);
+    let id = task.record.as_deref().and_then(Record::id);
+    rewrite::request(out, &request, &Forwarding { id, ..forwarding });
     task.exchange.ask(&request);
-    task.record = is_recorded.then(|| Box::new(Record::of(&request)));
     let mut used = blank + end;
     if let RequestState::Content(meter) = &mut task.exchange.request {
         let content = bytes.get_mut(end..).unwrap_or_default();

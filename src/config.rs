@@ -176,6 +176,15 @@ pub struct AdminConfig {
     pub token: Option<String>,
 }
 
+/// How a line of the access log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The combined format of Apache and others.
+    Combined,
+    /// A JSON object.
+    Json,
+}
+
 /// All that the balancer needs to know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -210,6 +219,10 @@ pub struct Config {
     pub explain: bool,
     /// The access log, if one is wanted.
     pub access_log: Option<LogTarget>,
+    /// How its lines are written.
+    pub log_format: LogFormat,
+    /// Give each request an id, X-Request-Id, which its server and its client get too.
+    pub request_id: bool,
     /// The admin listener, if one is wanted.
     pub admin: Option<AdminConfig>,
 }
@@ -286,6 +299,8 @@ impl Config {
             forwarded: false,
             explain: false,
             access_log: None,
+            log_format: LogFormat::Combined,
+            request_id: false,
             admin: None,
         }
     }

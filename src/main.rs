@@ -2,17 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bestguess::access::writer;
 use bestguess::admin::SESSIONS_MAX;
 use bestguess::cli::{self, Command};
-use bestguess::config::{AdminConfig, CheckMode, Config, LogTarget};
+use bestguess::config::{AdminConfig, CheckMode, Config};
 use bestguess::health::Standing;
 use bestguess::net::mio::{MioNet, raise_file_limit};
 use bestguess::proxy::{Flow, Proxy};
@@ -79,25 +77,18 @@ fn serve(mut config: Config) -> io::Result<ExitCode> {
         config.check.every_requests,
         config.check.every,
     );
-    let access_log = config
-        .access_log
-        .as_ref()
-        .map(AccessLog::start)
-        .transpose()?;
+    let access_log = config.access_log.as_ref().map(writer::start).transpose()?;
     let mut proxy = Proxy::new(net, config, clients_max, chance());
     proxy.read_servers_by(cli::server);
-    loop {
-        let flow = proxy.turn()?;
-        if let Some(access_log) = &access_log {
-            access_log.write(proxy.access().take());
-        }
-        if flow == Flow::Stop {
-            break;
-        }
-    }
+    let access_log = access_log.map(|(outlet, writer)| {
+        proxy.access().write_to(outlet);
+        writer
+    });
+    while proxy.turn()? == Flow::Continue {}
     proxy.net_mut().close_admin();
-    if let Some(access_log) = access_log {
-        access_log.end();
+    if let Some(writer) = access_log {
+        proxy.access().close();
+        writer.end(LOG_FLUSH);
     }
     info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -196,74 +187,6 @@ fn clients_max(config: &Config) -> usize {
         );
     }
     config.clients_max.unwrap_or(room).min(room)
-}
-
-/// The thread that writes the access log: a full disk or a slow pipe must not hold up the loop.
-struct AccessLog {
-    pieces: SyncSender<Vec<u8>>,
-    writer: JoinHandle<()>,
-}
-
-impl AccessLog {
-    /// Turns' lines that may wait to be written.
-    const PIECES_MAX: usize = 256;
-
-    fn start(target: &LogTarget) -> io::Result<AccessLog> {
-        let mut out: Box<dyn Write + Send> = match target {
-            LogTarget::Stdout => Box::new(io::stdout()),
-            LogTarget::File(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                Box::new(file.map_err(|cause| {
-                    io::Error::new(
-                        cause.kind(),
-                        format!("cannot write the access log {}: {cause}", path.display()),
-                    )
-                })?)
-            }
-        };
-        let (pieces, received) = sync_channel::<Vec<u8>>(AccessLog::PIECES_MAX);
-        let writer = std::thread::Builder::new()
-            .name("access log".to_owned())
-            .stack_size(64 << 10)
-            .spawn(move || {
-                let mut is_well = true;
-                for piece in received {
-                    let outcome = out.write_all(&piece).and_then(|()| out.flush());
-                    if let Err(cause) = &outcome
-                        && is_well
-                    {
-                        warn!(
-                            "access log: {cause}; its lines are lost until it can be written again"
-                        );
-                    }
-                    is_well = outcome.is_ok();
-                }
-            })?;
-        Ok(AccessLog { pieces, writer })
-    }
-
-    /// Hands the lines of a turn over; never waits.
-    fn write(&self, (lines, lost): (Vec<u8>, u64)) {
-        if lost > 0 {
-            warn!("access log: {lost} lines lost, the writer is behind");
-        }
-        if lines.is_empty() {
-            return;
-        }
-        if let Err(TrySendError::Full(piece)) = self.pieces.try_send(lines) {
-            let lost = piece.iter().filter(|byte| **byte == b'\n').count();
-            warn!("access log: {lost} lines lost, the writer is behind");
-        }
-    }
-
-    /// Writes what is handed over, but waits for no reader that never comes.
-    fn end(self) {
-        drop(self.pieces);
-        let until = Instant::now() + LOG_FLUSH;
-        while !self.writer.is_finished() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 /// A number that nobody foresees.

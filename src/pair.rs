@@ -8,6 +8,7 @@ mod tunnel;
 
 use std::io;
 
+use crate::access::Record;
 use crate::buffer::{Block, Pool, SIZE_MAX};
 use crate::client::{Client, Fault, Next, Task, Told, Tools};
 use crate::conn::{Conn, Filled, Flushed};
@@ -468,6 +469,7 @@ fn judge_response(
                 date: Some(hearing.date),
                 switch: heard == Heard::Switch,
                 trailers: exchange.passes_trailers(),
+                id: task.record.as_deref().and_then(Record::id),
             };
             rewrite::response(out, &response, answering);
         }

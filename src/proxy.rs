@@ -159,7 +159,7 @@ impl<N: Net> Proxy<N> {
     /// A balancer on `net`, which listens already, for at most `clients_max` clients at once; `seed`
     /// decides what chance decides.
     pub fn new(net: N, config: Config, clients_max: usize, seed: u64) -> Proxy<N> {
-        let now = net.now();
+        let (now, date) = (net.now(), net.date());
         let servers = config
             .servers
             .iter()
@@ -175,10 +175,9 @@ impl<N: Net> Proxy<N> {
             slots: head::slots(),
             pool: Pool::new(config.budgets.wide_bytes),
             turn_bytes: config.budgets.turn_bytes,
-            access: Access::new(config.access_log.is_some()),
-            is_recorded: config.access_log.is_some() || config.explain,
+            access: Access::new(&config, now, date, seed),
             now,
-            date: httpdate::fmt_http_date(net.date()),
+            date: httpdate::fmt_http_date(date),
             is_draining: false,
             host_default: host_default(&config.listen),
             retry_statuses: config.retry_statuses.clone(),
@@ -263,6 +262,7 @@ impl<N: Net> Proxy<N> {
         self.reap();
         self.turn_admin();
         self.keep_house();
+        self.tools.access.end_turn(self.tools.now);
         if is_timed {
             self.metrics
                 .lag
@@ -297,7 +297,7 @@ impl<N: Net> Proxy<N> {
         self.first_round == 0
     }
 
-    /// The access log's lines, to be taken behind each turn.
+    /// The access log, to be told where its lines go.
     pub fn access(&mut self) -> &mut Access {
         &mut self.tools.access
     }
@@ -349,6 +349,7 @@ impl<N: Net> Proxy<N> {
             accept,
             self.drain,
             self.admin_due(),
+            self.tools.access.due(),
         ]
         .into_iter()
         .flatten()
@@ -606,7 +607,9 @@ impl<N: Net> Proxy<N> {
     fn look_at_calendar(&mut self) {
         if self.tools.now >= self.date_again {
             self.date_again = self.tools.now + DATE_EVERY;
-            self.tools.date = httpdate::fmt_http_date(self.net.date());
+            let date = self.net.date();
+            self.tools.date = httpdate::fmt_http_date(date);
+            self.tools.access.set_date(self.tools.now, date);
         }
     }
 
@@ -618,6 +621,7 @@ impl<N: Net> Proxy<N> {
         }
         self.shrink_again = now + SHRINK_EVERY;
         self.tools.pool.shrink();
+        self.tools.access.shrink();
         let (clients, servers, sessions) = (&self.clients, &self.servers, &self.admin.sessions);
         self.deadlines
             .shrink(clients.len() + servers.len(), |at, token| {

@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use bestguess::access::writer;
 use bestguess::cli;
-use bestguess::config::{Address, CheckMode, Config, ServerConfig};
+use bestguess::config::{Address, CheckMode, Config, LogFormat, LogTarget, ServerConfig};
 use bestguess::net::mio::MioNet;
 use bestguess::origin::Origin;
 use bestguess::proxy::{Flow, Proxy};
@@ -60,7 +61,11 @@ impl Counted {
             allocations: Arc::clone(&allocations),
             turns: Arc::clone(&turns),
         };
+        let log = config.access_log.as_ref().map(writer::start);
         let mut proxy = Proxy::new(net, config, CLIENTS_MAX, 1);
+        if let Some(log) = log {
+            proxy.access().write_to(log.unwrap().0);
+        }
         thread::spawn(move || {
             let mut flow = Flow::Continue;
             while flow == Flow::Continue {
@@ -279,6 +284,19 @@ fn a_connection_for_each_request_allocates_nothing() {
         answers(&mut stream, 1);
     });
     assert_eq!(count, 0);
+}
+
+#[test]
+fn lines_of_the_access_log_and_ids_allocate_nothing() {
+    for log_format in [LogFormat::Combined, LogFormat::Json] {
+        let counted = Counted::start(|config| {
+            config.access_log = Some(LogTarget::File("/dev/null".into()));
+            config.log_format = log_format;
+            config.request_id = true;
+        });
+        assert_eq!(count_kept(&counted, &get("/bytes/256"), 1), 0);
+        assert_eq!(count_kept(&counted, &get("/bytes/256").repeat(16), 16), 0);
+    }
 }
 
 #[test]

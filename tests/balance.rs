@@ -15,6 +15,8 @@ mod watch;
 #[path = "balance/wire.rs"]
 mod wire;
 
+#[path = "balance/access.rs"]
+mod access;
 #[path = "balance/admin.rs"]
 mod admin;
 #[path = "balance/choice.rs"]

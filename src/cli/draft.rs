@@ -3,7 +3,7 @@
 use super::Origin;
 use super::address::{self, Place};
 use super::value::{self, Expected};
-use crate::config::{Address, CheckMode, Config, LogTarget, Policy};
+use crate::config::{Address, CheckMode, Config, LogFormat, LogTarget, Policy};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// A text that was asked for instead of a run.
@@ -98,6 +98,16 @@ pub(super) fn admin_token(draft: &mut Draft, text: &str) -> Result<(), Expected>
         return Err("visible characters without blanks, or @ and the path of a file".to_owned());
     }
     draft.admin_token = Some(text.to_owned());
+    Ok(())
+}
+
+/// `--log-format`
+pub(super) fn log_format(draft: &mut Draft, text: &str) -> Result<(), Expected> {
+    draft.config.log_format = match text {
+        "combined" => LogFormat::Combined,
+        "json" => LogFormat::Json,
+        _ => return Err("a known format".to_owned()),
+    };
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use super::Program;
 use super::draft::{
-    Answer, Draft, access_log, admin, admin_token, answer, check_mode, count, policy, put,
+    Answer, Draft, access_log, admin, admin_token, answer, check_mode, count, log_format, policy,
+    put,
 };
 use super::value::{self, Expected};
 
@@ -399,6 +400,26 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
         group: Group::Requests,
         help: "a line per request to a file, or - for stdout",
         apply: access_log,
+    },
+    OptionSpec {
+        short: "",
+        long: "--log-format",
+        takes: Takes::OneOf("FORMAT", &["combined", "json"]),
+        env: "BESTGUESS_LOG_FORMAT",
+        default: "combined",
+        group: Group::Requests,
+        help: "how such a line is written",
+        apply: log_format,
+    },
+    OptionSpec {
+        short: "",
+        long: "--request-id",
+        takes: Takes::Switch,
+        env: "BESTGUESS_REQUEST_ID",
+        default: "",
+        group: Group::Requests,
+        help: "give each request an X-Request-Id",
+        apply: |draft, text| put(&mut draft.config.request_id, value::truth(text)),
     },
     OptionSpec {
         short: "",

@@ -33,6 +33,8 @@ pub enum Field {
     LoadMetrics,
     /// The same in a form that is not read here.
     LoadMetricsBinary,
+    /// The name of one exchange in all logs: ours to give only where the options say so.
+    XRequestId,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
@@ -42,6 +44,9 @@ pub enum Field {
     Kept,
     /// Any other field that a Connection field of the same head names: it ends here.
     Named,
+    /// `XRequestId` written with underscores or dots for its dashes: like `Lookalike` where ids are ours
+    /// to give, else any other field.
+    FeignedId,
     /// A field of ours written with underscores or dots for its dashes: what hands fields on as
     /// variables (CGI, WSGI) can not tell the two apart.
     Lookalike,
@@ -70,6 +75,7 @@ impl Field {
             (11, b'r') => Field::if_called(name, b"retry-after", Field::RetryAfter),
             (12, b'c') => Field::if_called(name, b"content-type", Field::Kept),
             (12, b'm') => Field::if_called(name, b"max-forwards", Field::MaxForwards),
+            (12, b'x') => Field::if_called(name, b"x-request-id", Field::XRequestId),
             (13, b'a') => Field::if_called(name, b"authorization", Field::Kept),
             (13, b'c') => Field::if_called(name, b"cache-control", Field::Kept),
             (14, b'c') => Field::if_called(name, b"content-length", Field::ContentLength),
@@ -108,7 +114,9 @@ impl Field {
         let is_alike = name.iter().zip(lower).all(|(byte, wanted)| {
             byte.eq_ignore_ascii_case(wanted) || (*wanted == b'-' && !byte.is_ascii_alphanumeric())
         });
-        if is_alike && !is_harmless {
+        if is_alike && self == Field::XRequestId {
+            Field::FeignedId
+        } else if is_alike && !is_harmless {
             Field::Lookalike
         } else {
             Field::Other
@@ -164,6 +172,8 @@ pub fn in_trailers(name: &[u8]) -> InTrailers {
         Field::Other | Field::Via | Field::Proxy => InTrailers::Kept,
         Field::Date
         | Field::MaxForwards
+        | Field::XRequestId
+        | Field::FeignedId
         | Field::RetryAfter
         | Field::LoadMetrics
         | Field::LoadMetricsBinary => InTrailers::Dropped,

@@ -237,7 +237,12 @@ impl Asked {
         self.options.mark_named(&mut request.fields, |kind| {
             matches!(
                 kind,
-                Field::Other | Field::RetryAfter | Field::LoadMetrics | Field::LoadMetricsBinary
+                Field::Other
+                    | Field::XRequestId
+                    | Field::FeignedId
+                    | Field::RetryAfter
+                    | Field::LoadMetrics
+                    | Field::LoadMetricsBinary
             )
         });
         // An upgrade of a request with content would leave open where the new protocol begins, and

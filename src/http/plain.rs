@@ -137,7 +137,7 @@ fn lines<'b>(
         let name = bytes.get(at..colon)?;
         let kind = Field::of(name);
         // A name that is known is a token: there is neither control byte nor blank in it.
-        if matches!(kind, Field::Other | Field::Lookalike) && !is_token(name) {
+        if matches!(kind, Field::Other | Field::Lookalike | Field::FeignedId) && !is_token(name) {
             return None;
         }
         let next = end + b"\r\n".len();

@@ -14,6 +14,10 @@ pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
     out.extend_from_slice(reply.date.as_bytes());
     out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ");
     out.extend_from_slice(number.format(reply.text.len() + 1).as_bytes());
+    if let Some(id) = reply.id {
+        out.extend_from_slice(b"\r\nX-Request-Id: ");
+        out.extend_from_slice(id);
+    }
     if let Some(seconds) = reply.retry_after {
         out.extend_from_slice(b"\r\nRetry-After: ");
         out.extend_from_slice(number.format(seconds).as_bytes());
@@ -47,6 +51,8 @@ pub struct Reply<'t> {
     pub to_head: bool,
     /// Seconds after which another try may succeed.
     pub retry_after: Option<u32>,
+    /// The `X-Request-Id` of the request, if it has one.
+    pub id: Option<&'t [u8]>,
 }
 
 /// The interim response that lets a client send its content.
@@ -95,6 +101,7 @@ mod tests {
             close: true,
             to_head: false,
             retry_after: Some(3),
+            id: None,
         };
         write(&mut out, &reply);
         let expected = "HTTP/1.1 500 Internal Server Error\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
@@ -114,11 +121,12 @@ mod tests {
             close: false,
             to_head: true,
             retry_after: None,
+            id: Some(b"4f"),
         };
         write(&mut out, &reply);
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.contains("Content-Length: 5\r\nConnection: keep-alive\r\n")
+            text.contains("Content-Length: 5\r\nX-Request-Id: 4f\r\nConnection: keep-alive\r\n")
                 && text.ends_with("\r\n\r\n")
         );
     }

@@ -20,6 +20,8 @@ pub struct Forwarding<'c> {
     pub trust: bool,
     /// Whether `Forwarded` (RFC 7239) is sent too.
     pub forwarded: bool,
+    /// The `X-Request-Id` that it gets in place of any other; none: what came of such goes on.
+    pub id: Option<&'c [u8]>,
 }
 
 /// How a response goes to a client.
@@ -37,6 +39,9 @@ pub struct Answering<'d> {
     pub switch: bool,
     /// Whether the trailers of its content go on.
     pub trailers: bool,
+    /// The `X-Request-Id` that a final response gets in place of any other; none: what the server
+    /// sent of such goes on.
+    pub id: Option<&'d [u8]>,
 }
 
 /// Appends `request` as it goes to a server to `out`, which must have room for it (it grows if not).
@@ -78,6 +83,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
             Field::Upgrade => request.upgrade,
             // Written anew for the next hop, one less.
             Field::MaxForwards => request.hops.is_none(),
+            Field::XRequestId | Field::FeignedId => forwarding.id.is_none(),
             Field::Expect => !field.value.is_empty() && std::mem::take(&mut expects),
             Field::Forwarded
             | Field::XForwardedFor
@@ -98,6 +104,9 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
         line(out, b"Host", forwarding.host_default.as_bytes());
     }
     for_next_hop(out, request);
+    if let Some(id) = forwarding.id {
+        line(out, b"X-Request-Id", id);
+    }
     let host = host.filter(|host| !host.is_empty());
     if has_told && forwarding.trust {
         go_on_telling(out, forwarding.peer, host, &request.fields);
@@ -134,6 +143,7 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
             }
             Field::Connection | Field::KeepAlive | Field::ProxyConnection | Field::Te => false,
             Field::Named | Field::LoadMetrics | Field::LoadMetricsBinary => false,
+            Field::XRequestId => answering.id.is_none(),
             Field::Trailer => answering.trailers && response.status >= 200,
             Field::Upgrade => {
                 has_upgrade |= upgrades;
@@ -162,6 +172,11 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
     copy.end(out);
     if let (false, Some(date)) = (has_date, answering.date) {
         line(out, b"Date", date.as_bytes());
+    }
+    if let Some(id) = answering.id
+        && (response.status >= 200 || answering.switch)
+    {
+        line(out, b"X-Request-Id", id);
     }
     if answering.reframing == Reframing::Chunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -395,7 +410,7 @@ static OCTETS: [([u8; 4], u8); 256] = {
 };
 
 /// Appends an address; an IPv4 one that came in IPv6's clothes as IPv4.
-fn address(out: &mut Vec<u8>, address: IpAddr) {
+pub fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let mut text = [0; 4 * 4];

@@ -136,6 +136,11 @@ impl<N: Net> Proxy<N> {
                     };
                     task.may_turn = may_turn;
                     task.is_sending = !task.exchange.is_read();
+                    if let Some(record) = &mut task.record {
+                        let wants = self.tools.access.wants_reasons();
+                        let rule = wants.then(|| self.guess.decided(pick, &task.tried));
+                        record.placed(self.tools.now, server, rule);
+                    }
                     task.start(link, &mut self.tools);
                     let ticket = self.guess.dispatched(self.tools.now, server);
                     if let Some(link) = self.links.get_mut(link) {

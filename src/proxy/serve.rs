@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::{debug, error, warn};
 
 use super::Proxy;
-use crate::access::Ended;
+use crate::access::{Ended, Record};
 use crate::client::{ClientState, Fault, LINGER, Next, Place, Task};
 use crate::exchange::{After, Loss, Overdue, RequestState, ResponseState, Waiting};
 use crate::guess::{self, Outcome};
@@ -106,6 +106,9 @@ impl<N: Net> Proxy<N> {
             && let Some(task) = self.tasks.get_mut(key)
         {
             let status = task.status;
+            if let Some(record) = &mut task.record {
+                record.came_on(self.tools.now, task.exchange.is_sent, status != 0);
+            }
             let is_sent = task.is_sending && task.exchange.is_read() && !task.has_unsent();
             if is_sent {
                 task.is_sending = false;
@@ -421,6 +424,7 @@ impl<N: Net> Proxy<N> {
         if let Some(block) = task.request.take() {
             self.tools.pool.give(block);
         }
+        self.tools.access.refuse(&mut task.record, self.tools.now);
         task.exchange.response = ResponseState::Complete;
         task.status = status;
         self.metrics.replies += 1;
@@ -439,6 +443,7 @@ impl<N: Net> Proxy<N> {
             close: !task.exchange.keeps_client(),
             to_head: task.exchange.method == Method::Head,
             retry_after: is_down.then(|| self.config.check.every.as_secs().clamp(1, 60) as u32),
+            id: task.record.as_deref().and_then(Record::id),
         };
         reply::write(&mut self.tools.head, &message);
         // Sent by `pair::finish`, with whatever is there to be sent before it.
@@ -466,7 +471,7 @@ impl<N: Net> Proxy<N> {
             self.part(link, Outcome::Served, ending.keep_link.then_some(rest_max));
         }
         self.leave_place(key);
-        self.record(slot, key);
+        self.record(slot, key, true);
         let Some(task) = self.tasks.get_mut(key) else {
             return;
         };
@@ -536,7 +541,7 @@ impl<N: Net> Proxy<N> {
             }
             self.drop_link(key, Outcome::Abandoned);
             self.leave_place(key);
-            self.record(slot, key);
+            self.record(slot, key, false);
             self.drop_task(key);
         }
     }
@@ -548,28 +553,36 @@ impl<N: Net> Proxy<N> {
         }
     }
 
-    /// Counts an exchange that ended, and writes it down if anybody wants to know.
-    fn record(&mut self, slot: usize, key: usize) {
+    /// Counts an exchange that ended, whole or not, and writes it down if anybody wants to know.
+    fn record(&mut self, slot: usize, key: usize, is_complete: bool) {
         if let Some(task) = self.tasks.get(key)
             && (task.status != 0 || !matches!(task.exchange.request, RequestState::Head))
         {
             self.metrics.ended(task.status);
         }
-        if !self.tools.access.is_on() {
-            return;
+        if self.tools.access.is_recording() {
+            self.write_down(slot, key, is_complete);
         }
-        if let (Some(client), Some(task)) = (self.clients.get(slot), self.tasks.get(key)) {
-            // Who left before its head was whole has asked for nothing.
-            if task.record.is_none() && task.status == 0 {
-                return;
-            }
-            self.tools.access.add(&Ended {
-                peer: client.peer,
-                record: task.record.as_deref(),
-                date: &self.tools.date,
-                status: task.status,
-                bytes: task.content_bytes,
-            });
+    }
+
+    fn write_down(&mut self, slot: usize, key: usize, is_complete: bool) {
+        let (Some(client), Some(task)) = (self.clients.get(slot), self.tasks.get_mut(key)) else {
+            return;
+        };
+        let record = task.record.take();
+        let ended = Ended {
+            peer: client.peer,
+            record: record.as_deref(),
+            now: self.tools.now,
+            status: task.status,
+            bytes: task.content_bytes,
+            is_complete,
+        };
+        let servers = &self.config.servers;
+        let name = |index: usize| servers.get(index).map(|server| server.name.as_str());
+        self.tools.access.add(&ended, name);
+        if let Some(record) = record {
+            self.tools.access.take_back(record);
         }
     }
 

@@ -41,6 +41,7 @@ fn ask(bytes: &[u8], out: &mut Vec<u8>) {
         host_default: "localhost",
         trust: false,
         forwarded: false,
+        id: None,
     };
     let mut slots = head::slots();
     let request = head::next_request(bytes, 0, &mut slots);
@@ -58,6 +59,7 @@ fn answer(bytes: &[u8], out: &mut Vec<u8>) {
         reframing: Reframing::None,
         switch: false,
         trailers: false,
+        id: None,
     };
     let mut slots = head::slots();
     let response = head::next_response(bytes, 0, Method::Idempotent, &mut slots);

@@ -276,6 +276,7 @@ fn answer_head(
         date: Some(DATE),
         switch: heard == Heard::Switch,
         trailers: exchange.passes_trailers(),
+        id: None,
     };
     if heard != Heard::Interim || exchange.version == head::Version::Http11 {
         let mut out = Vec::new();

@@ -6,6 +6,7 @@ const PLAIN: Forwarding<'static> = Forwarding {
     host_default: "me:80",
     trust: false,
     forwarded: false,
+    id: None,
 };
 const ADDED: &str = "Via: 1.1 bestguess\r\nX-Forwarded-Proto: http\r\n";
 const KEPT: Answering<'static> = Answering {
@@ -15,6 +16,7 @@ const KEPT: Answering<'static> = Answering {
     reframing: Reframing::None,
     switch: false,
     trailers: false,
+    id: None,
 };
 
 fn sent_with(head: &[u8], forwarding: &Forwarding<'_>) -> Vec<u8> {
@@ -277,6 +279,7 @@ fn a_response_keeps_its_fields_but_those_of_the_connection() {
         reframing: Reframing::Unchunk,
         switch: false,
         trailers: false,
+        id: None,
     };
     let expected = "HTTP/1.1 200 fine\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: now\r\nConnection: close\r\n\r\n";
     assert_eq!(answered(&lines, Method::Other, unchunked), expected);
@@ -511,4 +514,50 @@ fn content_until_close_is_announced_in_chunks() {
     let lines = ["HTTP/1.0 200 OK", "X: y"];
     let expected = "HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(answered(&lines, Method::Other, answering), expected);
+}
+
+#[test]
+fn a_request_has_one_id_for_both_sides_if_it_has_one_of_ours() {
+    let asked = [
+        "GET / HTTP/1.1",
+        "Host: x",
+        "X-Request-Id: theirs",
+        "x_request_id: feigned",
+        "Via: 1.1 y",
+    ];
+    let with = Forwarding {
+        id: Some(b"ours"),
+        ..PLAIN
+    };
+    let head = sent(&asked, &with);
+    assert!(
+        head.starts_with("GET / HTTP/1.1\r\nHost: x\r\nVia: 1.1 y\r\nVia: 1.1 bestguess\r\nX-Request-Id: ours\r\n"),
+        "{head}"
+    );
+    let head = sent(&asked, &PLAIN);
+    assert!(
+        head.contains("\r\nX-Request-Id: theirs\r\nx_request_id: feigned\r\n"),
+        "{head}"
+    );
+    let with = Answering {
+        id: Some(b"ours"),
+        ..KEPT
+    };
+    for (status, answering, expected) in [
+        ("200 OK", with, "X-Request-Id: ours\r\n"),
+        ("200 OK", KEPT, "x-request-id: theirs\r\n"),
+        // An interim response is not the one that is looked for in a log.
+        ("103 Early Hints", with, ""),
+    ] {
+        let lines = [&format!("HTTP/1.1 {status}"), "x-request-id: theirs"];
+        let head = answered(&lines, Method::Head, answering);
+        assert_eq!(head, format!("HTTP/1.1 {status}\r\n{expected}\r\n"));
+    }
+    let switch = Answering {
+        switch: true,
+        ..with
+    };
+    let lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: y"];
+    let head = answered(&lines, Method::Idempotent, switch);
+    assert!(head.contains("\r\nX-Request-Id: ours\r\n"), "{head}");
 }

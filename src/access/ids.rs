@@ -1,0 +1,115 @@
+//! Request ids: one for each request, kept if it came from someone who may give one, else made here.
+//!
+//! Made from the process's random seed and a count, so that no request costs a system call. They are
+//! unlike each other, not secret: who knows one can compute others.
+
+/// The longest id that is taken from a client, in bytes.
+const LENGTH_MAX: usize = 128;
+/// Digits of an id that is made here.
+const DIGITS: usize = 32;
+/// An odd number far from any period: the golden ratio (Steele, Lea, Flood 2014).
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The ids of one process.
+#[derive(Debug)]
+pub(super) struct Ids {
+    seed: u64,
+    count: u64,
+}
+
+impl Ids {
+    /// Other seeds give other ids.
+    pub(super) fn new(seed: u64) -> Ids {
+        Ids { seed, count: 0 }
+    }
+
+    /// The next one: 32 hexadecimal digits, as the trace ids of W3C Trace Context are. None comes
+    /// twice: the first half is another for every count, as each step of it can be undone.
+    pub(super) fn next(&mut self) -> [u8; DIGITS] {
+        self.count = self.count.wrapping_add(1);
+        let high = mix(self.seed.wrapping_add(self.count.wrapping_mul(GOLDEN)));
+        // Two processes whose first halves meet have other seeds, and so other second halves.
+        let low = mix(high ^ mix(self.seed ^ GOLDEN));
+        let mut digits = [0; DIGITS];
+        let halves = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(halves) {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        digits
+    }
+}
+
+/// Whether `id`, which came from outside, is fit to be passed on and written down: not empty, not
+/// long, and of letters, digits and the marks that ids are made of, so that no log has to escape it.
+pub(super) fn is_sane(id: &[u8]) -> bool {
+    let is_mark = |byte: &u8| b"-_.:=+/@".contains(byte);
+    (1..=LENGTH_MAX).contains(&id.len())
+        && id
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || is_mark(byte))
+}
+
+/// Spreads what differs in `bits` over all of them; can be undone (the finalizer of SplitMix64).
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_id_comes_twice_in_a_process_or_in_its_neighbours() {
+        let mut seen = HashSet::new();
+        for seed in [0, 1, 2, u64::MAX, GOLDEN] {
+            let mut ids = Ids::new(seed);
+            for _ in 0..20_000 {
+                let id = ids.next();
+                assert!(is_sane(&id) && id.iter().all(u8::is_ascii_hexdigit));
+                assert!(seen.insert(id), "twice: {}", id.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_ids() {
+        let (mut one, mut two) = (Ids::new(7), Ids::new(7));
+        assert_eq!([one.next(), one.next()], [two.next(), two.next()]);
+        assert_ne!(Ids::new(8).next(), Ids::new(7).next());
+    }
+
+    #[test]
+    fn ids_from_outside_are_short_and_harmless() {
+        for sane in [
+            "a",
+            "7b0a3f2e-52d1-4c0e-9f57-0c5a1f4f6e11",
+            "Root=1-67891233-abcdef012345678912345678",
+            "CAFE:0001_02.03/04+05=@x",
+        ] {
+            assert!(is_sane(sane.as_bytes()), "{sane}");
+        }
+        assert!(is_sane(&[b'a'; LENGTH_MAX]));
+        assert!(!is_sane(&[b'a'; LENGTH_MAX + 1]));
+        for other in [
+            &b""[..],
+            b"a b",
+            b"a\"b",
+            b"a\\b",
+            b"<a>",
+            b"a'b",
+            b"$(a)",
+            b"a\tb",
+            b"a%b",
+            b"a,b",
+            b"a;b",
+            "é".as_bytes(),
+            b"\xff",
+        ] {
+            assert!(!is_sane(other), "{}", other.escape_ascii());
+        }
+    }
+}

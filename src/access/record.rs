@@ -1,0 +1,293 @@
+//! What is noted of one exchange while it runs: who asked for what, and when it got how far.
+//!
+//! A record is lent to a task and taken back at its end, memory and all, so that in the long run none is
+//! allocated. The request's part of a line is written while its head is at hand.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::ids::{self, Ids};
+use super::text;
+use crate::config::LogFormat;
+use crate::guess::Rule;
+use crate::http::grammar::is_word;
+use crate::http::head::{Field, Request, Version};
+use crate::net::Time;
+
+/// A record that grew beyond this is not kept for the next, in bytes.
+const KEPT_MAX: usize = 4 << 10;
+
+/// What of a request is to be noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wants {
+    /// Its part of a line of the access log.
+    pub(super) format: Option<LogFormat>,
+    /// Its first line, for people.
+    pub(super) line: bool,
+    /// Its id.
+    pub(super) id: bool,
+    /// Whether clients may give ids.
+    pub(super) trust: bool,
+}
+
+/// One exchange as it is written down.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The request line, if it is wanted, then the request's part of a line of the log.
+    text: Vec<u8>,
+    /// Where in `text` the request line ends.
+    line_end: usize,
+    /// Its id; empty: none is wanted.
+    id: Vec<u8>,
+    /// When the first bytes of its head came.
+    began: Time,
+    /// When its head was whole; none: it is not.
+    asked: Option<Time>,
+    /// When it first had a server.
+    placed: Option<Time>,
+    /// Servers that it was given to.
+    tries: u32,
+    /// The last of them, and how that one did.
+    last: Option<Try>,
+}
+
+/// One server's try at it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Try {
+    pub(super) server: usize,
+    /// What decided for the server, if that is wanted.
+    pub(super) rule: Option<Rule>,
+    placed: Time,
+    /// When the first byte of the request could be sent.
+    connected: Option<Time>,
+    /// When the head of the final response was whole.
+    answered: Option<Time>,
+}
+
+/// How long what took; none: it never came to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Spans {
+    /// From the whole head to the first server, or the end.
+    pub(super) queue: Option<Duration>,
+    /// From the choice of the last server to the first byte sent to it.
+    pub(super) connect: Option<Duration>,
+    /// From there to its answer.
+    pub(super) response: Option<Duration>,
+    /// From the first byte of the head to the end of the exchange.
+    pub(super) total: Duration,
+}
+
+impl Record {
+    /// The request line for people, as far as it is kept; nothing in it forges a log.
+    pub fn request_line(&self) -> impl fmt::Display + '_ {
+        self.line().escape_ascii()
+    }
+
+    /// The id of the request: what the server and the client get as X-Request-Id.
+    pub fn id(&self) -> Option<&[u8]> {
+        (!self.id.is_empty()).then_some(&self.id)
+    }
+
+    /// It was given to `server`; `rule` decided, if that is wanted.
+    pub fn placed(&mut self, now: Time, server: usize, rule: Option<Rule>) {
+        self.placed = self.placed.or(Some(now));
+        self.tries = self.tries.saturating_add(1);
+        self.last = Some(Try {
+            server,
+            rule,
+            placed: now,
+            connected: None,
+            answered: None,
+        });
+    }
+
+    /// By now its server has taken a byte of it, or has answered.
+    pub fn came_on(&mut self, now: Time, is_sent: bool, is_answered: bool) {
+        if let Some(last) = &mut self.last {
+            if is_sent && last.connected.is_none() {
+                last.connected = Some(now);
+            }
+            if is_answered && last.answered.is_none() {
+                last.answered = Some(now);
+            }
+        }
+    }
+
+    /// Whether its head was ever whole.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Starts anew: the first bytes of a head have come.
+    pub(super) fn begin(&mut self, now: Time) {
+        let (mut text, mut id) = (std::mem::take(&mut self.text), std::mem::take(&mut self.id));
+        text.clear();
+        id.clear();
+        *self = Record {
+            text,
+            id,
+            began: now,
+            ..Record::default()
+        };
+    }
+
+    /// Its head is whole.
+    pub(super) fn ask(&mut self, now: Time, request: &Request<'_>, wants: Wants, ids: &mut Ids) {
+        self.asked = Some(now);
+        let found = Found::of(request);
+        if wants.id {
+            let given = found.id.filter(|id| wants.trust && ids::is_sane(id));
+            match given {
+                Some(given) => self.id.extend_from_slice(given),
+                None => self.id.extend_from_slice(&ids.next()),
+            }
+        }
+        if wants.line || wants.format == Some(LogFormat::Combined) {
+            self.write_line(request);
+        }
+        self.line_end = self.text.len();
+        match wants.format {
+            Some(LogFormat::Combined) => self.write_combined(&found),
+            Some(LogFormat::Json) => self.write_json(request, &found),
+            None => {}
+        }
+    }
+
+    /// A request that could not be read gets an id all the same.
+    pub(super) fn identify(&mut self, ids: &mut Ids) {
+        if self.id.is_empty() {
+            self.id.extend_from_slice(&ids.next());
+        }
+    }
+
+    /// The request line as it was written, in the combined format's escapes.
+    pub(super) fn line(&self) -> &[u8] {
+        self.text.get(..self.line_end).unwrap_or_default()
+    }
+
+    /// The request's part of a line of the log.
+    pub(super) fn part(&self) -> &[u8] {
+        self.text.get(self.line_end..).unwrap_or_default()
+    }
+
+    pub(super) fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    pub(super) fn last(&self) -> Option<&Try> {
+        self.last.as_ref()
+    }
+
+    /// How long everything took, if it ended `now`.
+    pub(super) fn spans(&self, now: Time) -> Spans {
+        let last = self.last.as_ref();
+        let connected = last.and_then(|last| last.connected);
+        Spans {
+            queue: self.asked.map(|asked| self.placed.unwrap_or(now) - asked),
+            connect: last.and_then(|last| last.connected.map(|at| at - last.placed)),
+            response: last.and_then(|last| Some(last.answered? - connected?)),
+            total: now - self.began,
+        }
+    }
+
+    /// Whether its memory is worth keeping for another.
+    pub(super) fn is_small(&self) -> bool {
+        self.text.capacity() <= KEPT_MAX
+    }
+
+    fn write_line(&mut self, request: &Request<'_>) {
+        let out = &mut self.text;
+        out.extend_from_slice(request.method_name);
+        out.push(b' ');
+        target(out, request, text::quoted);
+        out.push(b' ');
+        out.extend_from_slice(version(request.version));
+    }
+
+    /// `"referer" "user agent"`
+    fn write_combined(&mut self, found: &Found<'_>) {
+        let out = &mut self.text;
+        out.push(b'"');
+        text::quoted(out, found.referer.unwrap_or(b"-"));
+        out.extend_from_slice(b"\" \"");
+        text::quoted(out, found.agent.unwrap_or(b"-"));
+        out.push(b'"');
+    }
+
+    fn write_json(&mut self, request: &Request<'_>, found: &Found<'_>) {
+        let out = &mut self.text;
+        out.extend_from_slice(b",\"method\":\"");
+        text::json(out, request.method_name);
+        out.extend_from_slice(b"\",\"target\":\"");
+        target(out, request, text::json);
+        out.extend_from_slice(b"\",\"version\":\"");
+        out.extend_from_slice(version(request.version));
+        out.push(b'"');
+        let host = request.authority.or(found.host);
+        for (key, value) in [
+            (b",\"host\":".as_slice(), host),
+            (b",\"referer\":", found.referer),
+            (b",\"user_agent\":", found.agent),
+        ] {
+            out.extend_from_slice(key);
+            match value {
+                None => out.extend_from_slice(b"null"),
+                Some(value) => {
+                    out.push(b'"');
+                    text::json(out, value);
+                    out.push(b'"');
+                }
+            }
+        }
+    }
+}
+
+/// The fields that are noted: the first of each.
+#[derive(Default)]
+struct Found<'b> {
+    host: Option<&'b [u8]>,
+    referer: Option<&'b [u8]>,
+    agent: Option<&'b [u8]>,
+    /// The only one: of two, none is believed.
+    id: Option<&'b [u8]>,
+}
+
+impl<'b> Found<'b> {
+    fn of(request: &Request<'b>) -> Found<'b> {
+        let mut found = Found::default();
+        let mut ids = 0;
+        for line in request.fields.iter() {
+            match (line.kind, line.name.len()) {
+                (Field::Host, _) => found.host = Some(line.value),
+                (Field::Other | Field::Named, 7) if is_word(line.name, b"referer") => {
+                    found.referer = found.referer.or(Some(line.value));
+                }
+                (Field::Other | Field::Named, 10) if is_word(line.name, b"user-agent") => {
+                    found.agent = found.agent.or(Some(line.value));
+                }
+                (Field::XRequestId, _) => {
+                    ids += 1;
+                    found.id = Some(line.value).filter(|_| ids == 1);
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// Appends the target as it was written, but that an absolute one counts as `http:` whatever it was.
+fn target(out: &mut Vec<u8>, request: &Request<'_>, write: fn(&mut Vec<u8>, &[u8])) {
+    if let Some(authority) = request.authority {
+        out.extend_from_slice(b"http://");
+        write(out, authority);
+    }
+    write(out, request.target);
+}
+
+fn version(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http10 => b"HTTP/1.0",
+        Version::Http11 => b"HTTP/1.1",
+    }
+}
