@@ -200,12 +200,12 @@ impl Guess {
         }
         self.turn += 1;
         server.in_flight += 1;
-        let risen = server.risen(now);
-        server.counts.sent(1.0 / risen);
+        let worth = 1.0 / server.risen(now);
+        server.counts.sent(worth);
         server.picked = self.turn;
         // Start-time fair queueing (Goyal 1996): who was away gets no share for that time.
         self.round = server.spent.max(self.round);
-        server.spent = self.round + 1.0 / (server.weight * risen);
+        server.spent = self.round + server.per_weight * worth;
         self.refresh(now, index);
         ticket
     }
@@ -267,14 +267,16 @@ impl Guess {
 
     /// Server `index` has reported. Looks at all servers.
     pub fn reported(&mut self, now: Time, index: usize, report: Report) {
-        let others = self.load_of_others(index, Standing::Valid);
         let Some(server) = self.servers.get_mut(index) else {
             return;
         };
         let before = server.load();
         let delta = server.counts.reported(now, report);
         if delta.has_restarted {
-            server.rise_to(others.unwrap_or(before));
+            let others = self.load_of_others(index, Standing::Valid);
+            if let Some(server) = self.servers.get_mut(index) {
+                server.rise_to(others.unwrap_or(before));
+            }
         }
         self.best.reported(now, index, delta);
         self.refresh(now, index);
@@ -295,7 +297,6 @@ impl Guess {
 
     /// The standing of server `index` is now this. Looks at all servers.
     pub fn stand(&mut self, now: Time, index: usize, standing: Standing) {
-        let others = self.load_of_others(index, standing);
         let Some(server) = self.servers.get_mut(index) else {
             return;
         };
@@ -304,7 +305,8 @@ impl Guess {
         if server.was_away && matches!(standing, Standing::Valid | Standing::Unknown) {
             server.was_away = false;
             server.start_slowly(now, self.slow_start);
-            if let Some(others) = others {
+            let others = self.load_of_others(index, standing);
+            if let (Some(server), Some(others)) = (self.servers.get_mut(index), others) {
                 server.rise_to(others);
             }
         }
@@ -326,7 +328,7 @@ impl Guess {
     /// Something of the server has changed.
     fn refresh(&mut self, now: Time, index: usize) {
         if self.policy == Policy::BestGuess {
-            self.best.refresh(now, &self.servers, index, self.turn);
+            self.best.change(now, &self.servers, index, self.turn);
         }
     }
 

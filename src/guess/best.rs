@@ -5,9 +5,9 @@
 //! fails, `cap` that it is full, `others` what it has besides ours, and `tree` who is best by all that.
 
 use super::cap::Cap;
-use super::curve::Curve;
+use super::curve::{Curve, Place};
 use super::evidence::{Evidence, PoolErrors};
-use super::noise::{GRAIN, Mean};
+use super::noise::{GRAIN, Mean, ln, nanos};
 use super::others::Others;
 use super::price::Prices;
 use super::report::Delta;
@@ -23,8 +23,9 @@ use crate::net::Time;
 const FINEST: f64 = GRAIN / 2.0;
 /// A failure costs as much as so many answers.
 const FAILURE_COST: f64 = 100.0;
-/// Servers looked at again with each pick, in turn: what only time changes shows soon.
-const REFRESHED: usize = 2;
+/// Servers passed by with each pick, in turn, and looked at again where time or what all have learned
+/// may have changed them.
+const PASSED: usize = 2;
 /// A winner whose score has grown since it was noted gives way; at most so many times per pick.
 const RECHECKS: usize = 8;
 /// What was learned of a server, and not confirmed since, fades over so many picks, or so many times
@@ -69,6 +70,12 @@ pub(super) struct Best {
     /// Whether any of them stands by for the others.
     pub(super) has_backups: bool,
     tree: Tree,
+    /// When time alone may change a server's key, if nothing else does.
+    due: Vec<Time>,
+    /// Something has changed of this server, which the next pick will look at.
+    changed: Option<usize>,
+    /// So many servers are still to be looked at since what all have learned has changed.
+    outdated: usize,
     curve: Curve,
     prices: Prices,
     /// Squared deviations of single answers' logarithms from their server's mean.
@@ -81,7 +88,7 @@ pub(super) struct Best {
     /// Requests that reports tell of, and those among them that came from others; old ones fade.
     all: f64,
     foreign: f64,
-    /// The server that is looked at next.
+    /// The server that is passed by next.
     next: usize,
     seed: u64,
 }
@@ -117,13 +124,18 @@ pub(super) struct Parts {
     pub(super) silence: Option<f64>,
     /// What its errors cost.
     pub(super) errors: f64,
+    /// Time alone, or picks of others, change any of that.
+    is_passing: bool,
 }
 
 impl Parts {
     /// The expected time: the least is best.
     pub(super) fn score(&self) -> f64 {
         let time = self.curve * self.price * self.slowness;
-        time.max(self.silence.unwrap_or(0.0)) + self.errors
+        match self.silence {
+            Some(silence) if silence > time => silence + self.errors,
+            _ => time + self.errors,
+        }
     }
 }
 
@@ -135,6 +147,9 @@ impl Best {
             present: servers,
             has_backups: false,
             tree: Tree::new(servers),
+            due: vec![Time(0); servers],
+            changed: None,
+            outdated: 0,
             curve: Curve::new(servers),
             prices: Prices::new(),
             variance: Mean::default(),
@@ -157,6 +172,7 @@ impl Best {
             Some(place) => *place = learned,
             None => {
                 self.servers.push(learned);
+                self.due.push(Time(0));
                 self.tree.grow(self.servers.len());
             }
         }
@@ -164,15 +180,24 @@ impl Best {
 
     /// The best server at pick number `turn`, and its class. Works in log2 of the servers.
     pub(super) fn pick(&mut self, now: Time, servers: &[Server], turn: u64) -> (usize, u32) {
-        for _ in 0..REFRESHED.min(servers.len() - 1) {
+        if let Some(changed) = self.changed.take() {
+            self.refresh(now, servers, changed, turn);
+        }
+        for _ in 0..PASSED.min(servers.len() - 1) {
             self.next += 1;
             if self.next >= servers.len() {
                 self.next = 0;
             }
-            self.refresh(now, servers, self.next, turn);
+            if self.outdated > 0 || now >= self.due[self.next] {
+                self.outdated = self.outdated.saturating_sub(1);
+                self.refresh(now, servers, self.next, turn);
+            }
         }
         let mut winner = self.tree.winner();
         for _ in 0..RECHECKS {
+            if now < self.due[winner] {
+                break;
+            }
             self.refresh(now, servers, winner, turn);
             let next = self.tree.winner();
             if next == winner {
@@ -180,7 +205,16 @@ impl Best {
             }
             winner = next;
         }
-        (winner, self.tree.key(winner).class)
+        (winner, self.tree.key(winner).class())
+    }
+
+    /// Something has changed of `server`. The next pick will see to it, however often that was.
+    pub(super) fn change(&mut self, now: Time, servers: &[Server], server: usize, turn: u64) {
+        if let Some(other) = self.changed.replace(server)
+            && other != server
+        {
+            self.refresh(now, servers, other, turn);
+        }
     }
 
     /// The same for the rare request that `tried` have failed already. Looks at all servers.
@@ -198,17 +232,24 @@ impl Best {
             .filter(|index| !tried.contains(&(*index as u16)))
             .map(|index| (index, self.tree.key(index)))
             .reduce(|best, other| if other.1 < best.1 { other } else { best })
-            .map(|(index, key)| (index, key.class))
+            .map(|(index, key)| (index, key.class()))
     }
 
     /// Computes the key of `server` anew.
     pub(super) fn refresh(&mut self, now: Time, servers: &[Server], server: usize, turn: u64) {
         let (known, learned) = (&servers[server], &self.servers[server]);
-        let mut score = self.parts(now, known, learned, turn).score();
+        let parts = self.parts(now, known, learned, turn);
+        let mut score = parts.score();
+        let mut due = if parts.is_passing {
+            Time(0)
+        } else {
+            learned.silence.due(known.in_flight)
+        };
         let mut place = if known.is_backup { BACKUP } else { FIT };
         if !known.has_room() {
             place = FULL;
         } else if learned.evidence.is_benched(now) {
+            due = due.min(learned.evidence.bench_until());
             place = if self.has_backups {
                 BLOCKED_BACKUP
             } else {
@@ -222,28 +263,32 @@ impl Best {
             Standing::Invalid => NEVER,
             standing => PLACES * standing as u32 + place,
         };
-        if self.curve.is_known() {
-            score = (score * (1.0 / FINEST)).trunc();
-        }
+        let score = if self.curve.is_known() {
+            (score * (1.0 / FINEST)) as u32
+        } else {
+            // Positive numbers are ordered as their bits are. What differs by less is a tie.
+            (score as f32).to_bits()
+        };
         let is_shared = self.is_shared();
         let key = Key {
-            class,
-            score: score as f32,
-            load: if is_shared { 0.0 } else { known.load() },
+            rank: Key::rank(class, score),
+            load: if is_shared { 0 } else { known.load().to_bits() },
             errors: if is_shared { 0 } else { known.counts.errors() },
             turn: if is_shared { learned.lot } else { known.picked },
         };
         self.tree.update(server, key);
+        self.due[server] = due;
     }
 
     /// What the score of a server is made of. Fading costs divisions, so it is looked at only where
     /// there is something to fade, which is rare.
+    #[inline(always)] // most of it is not needed where only the score is
     fn parts(&self, now: Time, server: &Server, learned: &Learned, turn: u64) -> Parts {
-        let absent = || turn.saturating_sub(server.picked) as f64;
-        let left = || self.left(absent());
         let own = f64::from(server.in_flight);
-        let per_weight = server.per_weight / server.risen(now);
-        let others = learned.others.in_flight(now, self.time.value() / 2.0);
+        let per_weight = server.per_weight_risen(now);
+        let span = self.time.value() / 2.0;
+        let others = learned.others.in_flight(now, span);
+        let mut is_passing = server.is_rising(now) || learned.others.is_fading(now, span);
         let mut slowness = 1.0;
         if learned.slowness.is_known() {
             // One request at a time finds out whether it is still so.
@@ -254,18 +299,22 @@ impl Best {
             // What a few answers told is doubted after as few picks.
             let lasting = self.left(doubt / learned.slowness.certainty());
             slowness = learned.slowness.factor(lasting, self.fresh(doubt));
+            is_passing |= server.in_flight == 0 && learned.slowness.is_slow();
         }
         let mut errors = learned.evidence.surplus(&self.errors);
         if errors > 0.0 {
-            errors *= FAILURE_COST * self.curve.time(0.0) * left();
+            let absent = turn.saturating_sub(server.picked) as f64;
+            errors *= FAILURE_COST * self.curve.least() * self.left(absent);
+            is_passing = true;
         }
         Parts {
             others,
-            curve: self.curve.time((own + others) * per_weight),
+            curve: self.curve.time(Place::of((own + others) * per_weight)),
             price: self.prices.of(own * per_weight),
             slowness,
             silence: learned.silence.wait(now, server.in_flight),
             errors,
+            is_passing,
         }
     }
 
@@ -305,7 +354,8 @@ impl Best {
         let busy = (f64::from(server.in_flight) + others) * server.per_weight;
         self.busy.add(busy, BUSY_MOST);
         let slowness = learned.slowness.factor(1.0, 1.0).max(1.0);
-        learned.silence.sent(now, self.curve.time(busy) * slowness);
+        let expected = self.curve.time(Place::of(busy)) * slowness;
+        learned.silence.sent(now, expected);
         learned.slowness.rest(fresh);
         if is_shared {
             let lot = random(&mut self.seed) * (1_u64 << 53) as f64;
@@ -316,7 +366,7 @@ impl Best {
 
     /// `ticket`'s request was answered well.
     pub(super) fn served(&mut self, now: Time, ticket: &Ticket, turn: u64) {
-        let time = now.since(ticket.sent).as_nanos() as f64;
+        let time = nanos(now, ticket.sent);
         self.time.add(time, TIME_MOST);
         let learned = &mut self.servers[ticket.server as usize];
         learned.silence.heard();
@@ -331,21 +381,23 @@ impl Best {
 
     /// An answer took `time` nanoseconds.
     fn learn_time(&mut self, ticket: &Ticket, time: f64, turn: u64) {
-        let log = (time + GRAIN).ln();
-        let busy = f64::from(ticket.busy);
+        let log = ln(time + GRAIN);
+        let place = Place::of(f64::from(ticket.busy));
         let learned = &mut self.servers[ticket.server as usize];
         let slowness = &mut learned.slowness;
         if self.curve.is_known() {
-            let residual = log - self.curve.log(busy);
+            let residual = log - self.curve.log(place);
             let deviation = residual - slowness.mean();
             self.variance.add(deviation * deviation, DEVIATION_MOST);
             let sigma = self.variance.value().sqrt();
-            slowness.learn(residual, sigma, self.curve.time(busy));
+            slowness.learn(residual, sigma, self.curve.time(place));
             if slowness.is_confirmed_by(residual) {
                 learned.confirmed = turn;
             }
         }
-        self.curve.learn(busy, log - slowness.log());
+        if self.curve.learn(place, log - slowness.log()) {
+            self.outdated = self.servers.len();
+        }
     }
 
     /// `ticket`'s request failed; its server has `in_flight` besides it.
@@ -362,7 +414,7 @@ impl Best {
         if kind == Failure::TimedOut {
             if learned.answered > ticket.sent {
                 // It answers others: this one is slow, the server is not gone.
-                let time = now.since(ticket.sent).as_nanos() as f64;
+                let time = nanos(now, ticket.sent);
                 return self.learn_time(ticket, time, turn);
             }
         } else {
@@ -398,8 +450,12 @@ impl Best {
     /// The counts of a report have grown by this.
     pub(super) fn reported(&mut self, now: Time, index: usize, delta: Delta) {
         let keep = 1.0 - 1.0 / (4.0 * self.present as f64);
+        let was_shared = self.is_shared();
         self.all = self.all * keep + delta.all;
         self.foreign = self.foreign * keep + delta.foreign;
+        if self.is_shared() != was_shared {
+            self.outdated = self.servers.len();
+        }
         let learned = &mut self.servers[index];
         if delta.has_restarted {
             learned.cap.restart();

@@ -27,11 +27,23 @@ pub(super) struct Curve {
     logs: [f64; BUCKETS],
     /// The same as a time.
     times: [f64; BUCKETS],
+    /// One more than the number in flight at the lower edge of each bucket, and its logarithm.
+    grown: [(f64, f64); BUCKETS],
+    /// Behind the last bucket that any answer is in.
+    end: usize,
     /// Answers since the last fit, and how many make the next one due.
     fresh: u32,
     due: u32,
     due_most: u32,
     is_known: bool,
+}
+
+/// Where a number in flight lies on the curve.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    bucket: usize,
+    /// How far in, from 0 to 1.
+    part: f64,
 }
 
 impl Curve {
@@ -41,6 +53,11 @@ impl Curve {
             buckets: [Mean::default(); BUCKETS],
             logs: [0.0; BUCKETS],
             times: [0.0; BUCKETS],
+            grown: std::array::from_fn(|bucket| {
+                let grown = knot(bucket) + 1.0;
+                (grown, grown.ln())
+            }),
+            end: 0,
             fresh: 0,
             due: 1,
             due_most: (servers as u32).max(64),
@@ -56,29 +73,36 @@ impl Curve {
     }
 
     /// An answer came after e^`log` nanoseconds, its server's slowness taken out, from a server that
-    /// had `in_flight` when it was sent. Constant work; a fit now and then.
-    pub(super) fn learn(&mut self, in_flight: f64, log: f64) {
-        let (bucket, part) = place(in_flight);
-        let nearest = (bucket + usize::from(part >= 0.5)).min(BUCKETS - 1);
+    /// had so many in flight when it was sent. Constant work; a fit now and then, which is told.
+    pub(super) fn learn(&mut self, at: Place, log: f64) -> bool {
+        let nearest = (at.bucket + usize::from(at.part >= 0.5)).min(BUCKETS - 1);
         if let Some(bucket) = self.buckets.get_mut(nearest) {
             bucket.add(log, BUCKET_MOST);
+            self.end = self.end.max(nearest + 1);
         }
         self.fresh += 1;
-        if self.fresh >= self.due {
+        let is_due = self.fresh >= self.due;
+        if is_due {
             // The first few answers are soon outweighed: they may be slow ones.
             self.due = (2 * self.due).min(self.due_most);
             self.fit();
         }
+        is_due
     }
 
-    /// The logarithm of the expected time at `in_flight`.
-    pub(super) fn log(&self, in_flight: f64) -> f64 {
-        between(&self.logs, in_flight)
+    /// The logarithm of the expected time there.
+    pub(super) fn log(&self, at: Place) -> f64 {
+        at.between(&self.logs)
     }
 
-    /// The expected time at `in_flight` in nanoseconds.
-    pub(super) fn time(&self, in_flight: f64) -> f64 {
-        between(&self.times, in_flight)
+    /// The expected time there in nanoseconds.
+    pub(super) fn time(&self, at: Place) -> f64 {
+        at.between(&self.times)
+    }
+
+    /// The expected time with nothing in flight in nanoseconds.
+    pub(super) fn least(&self) -> f64 {
+        self.times[0]
     }
 
     /// Fits the curve anew: pools neighbours that fall until none does.
@@ -88,7 +112,7 @@ impl Curve {
         // Levels so far: mean, weight, and the bucket that each ends with.
         let mut levels = [(0.0_f64, 0.0_f64, 0_usize); BUCKETS];
         let mut count = 0_usize;
-        for (index, bucket) in self.buckets.iter().enumerate() {
+        for (index, bucket) in self.buckets.iter().enumerate().take(self.end) {
             if bucket.count() == 0.0 {
                 continue;
             }
@@ -112,7 +136,7 @@ impl Curve {
         let mut levels = levels.iter().take(count);
         let mut level = levels.next();
         let mut known: Option<(usize, f64)> = None;
-        for index in 0..BUCKETS {
+        for index in 0..self.end {
             if self.buckets.get(index).is_none_or(|it| it.count() == 0.0) {
                 continue;
             }
@@ -138,38 +162,53 @@ impl Curve {
         let span = (to.0 - start).max(1) as f64;
         for index in start..=to.0 {
             let value = first + (to.1 - first) * (index - start) as f64 / span;
-            self.set(index, value);
+            if let (Some(log), Some(time)) = (self.logs.get_mut(index), self.times.get_mut(index)) {
+                *log = value;
+                *time = value.exp();
+            }
         }
     }
 
     /// Beyond the last bucket with data each request in flight costs its share: as Q + 1.
     fn draw(&mut self, last: usize, value: f64) {
-        for index in last..BUCKETS {
-            let grown = ((knot(index) + 1.0) / (knot(last) + 1.0)).ln();
-            self.set(index, value + grown);
-        }
-    }
-
-    fn set(&mut self, index: usize, log: f64) {
-        if let (Some(slot), Some(time)) = (self.logs.get_mut(index), self.times.get_mut(index)) {
-            *slot = log;
-            *time = log.exp();
+        let (Some((grown, log)), time) = (self.grown.get(last).copied(), value.exp()) else {
+            return;
+        };
+        let (per_one, from) = (time / grown, value - log);
+        let knots = self.logs.iter_mut().zip(&mut self.times).zip(&self.grown);
+        for ((log, time), grown) in knots.skip(last) {
+            *log = from + grown.1;
+            *time = per_one * grown.0;
         }
     }
 }
 
-/// The bucket that `in_flight` lies in, and how far in, from 0 to 1.
-fn place(in_flight: f64) -> (usize, f64) {
-    if in_flight < EXACT as f64 {
-        let whole = in_flight.max(0.0) as usize;
-        return (whole, in_flight.max(0.0) - whole as f64);
+impl Place {
+    /// Where so many in flight belong.
+    pub(super) fn of(in_flight: f64) -> Place {
+        if in_flight < EXACT as f64 {
+            let in_flight = in_flight.max(0.0);
+            let whole = in_flight as u32;
+            return Place {
+                bucket: whole as usize,
+                part: in_flight - f64::from(whole),
+            };
+        }
+        // The exponent of the number is its doubling, the first two bits of its fraction the quarter.
+        let bits = in_flight.min(IN_FLIGHT_MAX).to_bits();
+        let doubling = (bits >> 52) as usize - 1023 - EXACT.ilog2() as usize;
+        let quarter = (bits >> 50) as usize & 3;
+        Place {
+            bucket: EXACT + doubling * PER_DOUBLING + quarter,
+            part: (bits & ((1 << 50) - 1)) as f64 / (1_u64 << 50) as f64,
+        }
     }
-    // The exponent of the number is its doubling, the first two bits of its fraction the quarter.
-    let bits = in_flight.min(IN_FLIGHT_MAX).to_bits();
-    let doubling = (bits >> 52) as usize - 1023 - EXACT.ilog2() as usize;
-    let quarter = (bits >> 50) as usize & 3;
-    let part = (bits & ((1 << 50) - 1)) as f64 / (1_u64 << 50) as f64;
-    (EXACT + doubling * PER_DOUBLING + quarter, part)
+
+    fn between(self, values: &[f64; BUCKETS]) -> f64 {
+        let low = values.get(self.bucket).copied().unwrap_or(f64::MAX);
+        let high = values.get(self.bucket + 1).copied().unwrap_or(low);
+        low + (high - low) * self.part
+    }
 }
 
 /// The number in flight at the lower edge of a bucket.
@@ -183,13 +222,6 @@ fn knot(bucket: usize) -> f64 {
     }
 }
 
-fn between(values: &[f64; BUCKETS], in_flight: f64) -> f64 {
-    let (bucket, part) = place(in_flight);
-    let low = values.get(bucket).copied().unwrap_or(f64::MAX);
-    let high = values.get(bucket + 1).copied().unwrap_or(low);
-    low + (high - low) * part
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +231,7 @@ mod tests {
         let mut curve = Curve::new(1);
         for _ in 0..count {
             for (in_flight, time) in points {
-                curve.learn(*in_flight, time.ln());
+                curve.learn(Place::of(*in_flight), time.ln());
             }
         }
         curve
@@ -209,16 +241,16 @@ mod tests {
     fn of_what_nothing_is_known_the_time_grows_with_the_number_in_flight() {
         let curve = Curve::new(3);
         assert!(!curve.is_known());
-        assert!((curve.time(0.0) - 1.0).abs() < 1e-9);
-        assert!((curve.time(9.0) - 10.0).abs() < 1e-6);
+        assert!((curve.time(Place::of(0.0)) - 1.0).abs() < 1e-9);
+        assert!((curve.time(Place::of(9.0)) - 10.0).abs() < 1e-6);
     }
 
     #[test]
     fn one_answer_is_enough_to_begin_with() {
         let curve = learned(&[(0.0, 5e6)], 1);
         assert!(curve.is_known());
-        assert!((curve.time(0.0) - 5e6).abs() < 1.0);
-        assert!((curve.time(3.0) - 20e6).abs() < 1.0);
+        assert!((curve.time(Place::of(0.0)) - 5e6).abs() < 1.0);
+        assert!((curve.time(Place::of(3.0)) - 20e6).abs() < 1.0);
     }
 
     #[test]
@@ -228,10 +260,10 @@ mod tests {
             .collect();
         let curve = learned(&points, 200);
         for (in_flight, time) in points {
-            let got = curve.time(in_flight);
+            let got = curve.time(Place::of(in_flight));
             assert!((got / time - 1.0).abs() < 0.01, "{in_flight}: {got}");
         }
-        assert!((curve.time(23.0) / curve.time(11.0) - 2.0).abs() < 0.05);
+        assert!((curve.time(Place::of(23.0)) / curve.time(Place::of(11.0)) - 2.0).abs() < 0.05);
     }
 
     #[test]
@@ -239,27 +271,30 @@ mod tests {
         let curve = learned(&[(1.0, 30.0), (2.0, 10.0), (6.0, 90.0), (40.0, 80.0)], 100);
         let mut last = 0.0;
         for half in 0..400 {
-            let time = curve.time(f64::from(half) / 2.0);
+            let time = curve.time(Place::of(f64::from(half) / 2.0));
             assert!(time >= last - 1e-9, "{half} {time} {last}");
             last = time;
         }
-        assert!((curve.time(0.0) / 300.0_f64.sqrt() - 1.0).abs() < 0.02);
-        assert!(curve.time(4.0) > curve.time(2.0) && curve.time(4.0) < curve.time(6.0));
+        assert!((curve.time(Place::of(0.0)) / 300.0_f64.sqrt() - 1.0).abs() < 0.02);
+        assert!(
+            curve.time(Place::of(4.0)) > curve.time(Place::of(2.0))
+                && curve.time(Place::of(4.0)) < curve.time(Place::of(6.0))
+        );
     }
 
     #[test]
     fn it_follows_a_change() {
         let mut curve = learned(&[(0.0, 1e6)], 5000);
         for _ in 0..10_000 {
-            curve.learn(0.0, 4e6_f64.ln());
+            curve.learn(Place::of(0.0), 4e6_f64.ln());
         }
-        assert!((curve.time(0.0) / 4e6 - 1.0).abs() < 0.05);
+        assert!((curve.time(Place::of(0.0)) / 4e6 - 1.0).abs() < 0.05);
     }
 
     #[test]
     fn every_number_has_its_place_between_two_knots() {
         for in_flight in [0.0, 0.3, 15.9, 16.0, 17.0, 31.5, 32.0, 1000.7, 1e5, 1e12] {
-            let (bucket, part) = place(in_flight);
+            let Place { bucket, part } = Place::of(in_flight);
             assert!(
                 bucket < BUCKETS && (0.0..1.0).contains(&part),
                 "{in_flight}"

@@ -71,6 +71,11 @@ impl Evidence {
     /// An outcome that counts. Whether a bench is called for now.
     pub(super) fn learn(&mut self, has_failed: bool, pool: &PoolErrors) -> bool {
         self.share.add(f64::from(u8::from(has_failed)), OWN_MOST);
+        if !has_failed && self.weight == 0.0 {
+            // Nothing speaks against it, which is how it mostly is.
+            self.bench_next = BENCH_FIRST;
+            return false;
+        }
         self.weigh(
             f64::from(u8::from(has_failed)),
             f64::from(u8::from(!has_failed)),
@@ -127,10 +132,10 @@ impl Evidence {
     /// How far its share of errors is above the pool's, beyond the noise; 0 to 1.
     pub(super) fn surplus(&self, pool: &PoolErrors) -> f64 {
         let own = self.share.value();
-        if own == 0.0 {
+        let usual = pool.share().max(POOL_LEAST);
+        if own <= usual {
             return 0.0;
         }
-        let usual = pool.share().max(POOL_LEAST);
         let noise = (usual * (1.0 - usual) / self.share.count().max(1.0)).sqrt();
         (own - usual - 2.0 * noise).max(0.0)
     }

@@ -1,6 +1,6 @@
 //! Others: what a server has in flight that did not come from us, where it says so.
 
-use super::noise::Mean;
+use super::noise::{Mean, nanos};
 use crate::net::Time;
 
 /// Reports that the mean remembers.
@@ -23,6 +23,11 @@ impl Others {
         self.at = now;
     }
 
+    /// Whether that changes with time alone.
+    pub(super) fn is_fading(&self, now: Time, span: f64) -> bool {
+        self.mean.count() > 0.0 && nanos(now, self.at) < span
+    }
+
     /// Foreign requests by now: the mean, and of the last deviation from it what has not been served
     /// since, as it fades over `span` nanoseconds (old news misleads: Mitzenmacher 2000). 0 if it
     /// never reported.
@@ -31,7 +36,7 @@ impl Others {
             return 0.0;
         }
         let mean = self.mean.value();
-        let age = now.since(self.at).as_nanos() as f64;
+        let age = nanos(now, self.at);
         let left = if age < span { 1.0 - age / span } else { 0.0 };
         (mean + (self.last - mean) * left).max(0.0)
     }

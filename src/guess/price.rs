@@ -25,7 +25,7 @@ impl Prices {
 
     /// How many times its curve's time a server costs that has `own` of our requests, per weight.
     pub(super) fn of(&self, own: f64) -> f64 {
-        let whole = own as usize;
+        let whole = own as u32 as usize;
         match (self.0.get(whole), self.0.get(whole + 1)) {
             (Some(low), Some(high)) => low + (high - low) * (own - whole as f64),
             _ => (own + 1.0).powf(POWER),

@@ -151,11 +151,7 @@ impl Guess {
             (!is_chosen, is_tried, key, reason.server)
         };
         if is_best {
-            servers.sort_unstable_by(|a, b| {
-                key(a)
-                    .partial_cmp(&key(b))
-                    .unwrap_or(std::cmp::Ordering::Equal)
-            });
+            servers.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
         }
         reasons.pick = pick;
         reasons.rule = match pick {
@@ -227,11 +223,11 @@ impl Guess {
             return Rule::Only;
         };
         let (chosen, next): (&Key, &Key) = (self.best.key(chosen), self.best.key(next));
-        if chosen.class < next.class {
+        if chosen.class() < next.class() {
             Rule::Fitness
-        } else if matches!(chosen.class % PLACES, BLOCKED | BLOCKED_BACKUP) {
+        } else if matches!(chosen.class() % PLACES, BLOCKED | BLOCKED_BACKUP) {
             Rule::LeastUnfit
-        } else if chosen.score < next.score {
+        } else if chosen.score() < next.score() {
             Rule::Time
         } else if self.best.is_shared() {
             Rule::Chance

@@ -17,6 +17,8 @@ pub(super) struct Counts {
     /// Dispatched since the last report was asked for, and since the one before.
     since: u64,
     since_asked: u64,
+    /// The load by now, as far as one can tell: what was reported, the level, and what was sent since.
+    load: f64,
     /// The same of failures.
     failed: u64,
     failed_asked: u64,
@@ -41,6 +43,7 @@ impl Counts {
         self.since += 1;
         self.since_asked += 1;
         self.level += worth - 1.0;
+        self.load += worth;
     }
 
     /// It failed one of ours.
@@ -62,11 +65,16 @@ impl Counts {
         let (sent, failed) = (self.since as f64, self.failed as f64);
         self.since = self.since_asked;
         self.failed = self.failed_asked;
-        if self.at.replace(now).is_none() {
+        let is_first = self.at.replace(now).is_none();
+        let has_restarted = !is_first && report.load < last.load;
+        if has_restarted {
+            self.level = 0.0;
+        }
+        self.load = report.load as f64 + self.level + self.since as f64;
+        if is_first {
             return Delta::default();
         }
-        if report.load < last.load {
-            self.level = 0.0;
+        if has_restarted {
             return Delta {
                 has_restarted: true,
                 ..Delta::default()
@@ -85,7 +93,7 @@ impl Counts {
 
     /// The load that it has by now, as far as one can tell.
     pub(super) fn load(&self) -> f64 {
-        self.report.load as f64 + self.level + self.since as f64
+        self.load
     }
 
     /// The last report, and when it came.
@@ -105,7 +113,9 @@ impl Counts {
 
     /// Sees to it that its load is not below `least`.
     pub(super) fn rise_to(&mut self, least: f64) {
-        self.level += (least - self.load()).max(0.0);
+        let raise = (least - self.load).max(0.0);
+        self.level += raise;
+        self.load += raise;
     }
 }
 

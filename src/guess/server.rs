@@ -99,11 +99,25 @@ impl Server {
 
     /// The share of its weight that counts so far, above 0 and at most 1.
     pub(super) fn risen(&self, now: Time) -> f64 {
-        if now >= self.risen_at {
+        if !self.is_rising(now) {
             return 1.0;
         }
         let left = (self.risen_at - now).div_duration_f64(self.rise);
         1.0 - (1.0 - RISE_FROM) * left
+    }
+
+    /// Whether its weight still rises.
+    pub(super) fn is_rising(&self, now: Time) -> bool {
+        now < self.risen_at
+    }
+
+    /// One by the weight that counts so far.
+    pub(super) fn per_weight_risen(&self, now: Time) -> f64 {
+        if self.is_rising(now) {
+            self.per_weight / self.risen(now)
+        } else {
+            self.per_weight
+        }
     }
 
     /// At most so many exchanges at once, by the configuration.
@@ -139,9 +153,9 @@ impl Server {
     /// refusing one, one that the operator drained is none of them.
     pub(super) fn standing(&self) -> Standing {
         match (self.post, self.is_draining) {
-            (Post::Drained | Post::Retired, _) => Standing::Invalid,
-            (Post::Open, true) => self.standing.max(Standing::Refusing),
             (Post::Open, false) => self.standing,
+            (Post::Open, true) => self.standing.max(Standing::Refusing),
+            (Post::Drained | Post::Retired, _) => Standing::Invalid,
         }
     }
 

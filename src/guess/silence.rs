@@ -5,6 +5,7 @@
 //! at a server an answer is due every Q-th part of the expected time (Little 1961), so where many
 //! wait a hang shows soon, and where few wait a long request is forgiven.
 
+use super::noise::nanos;
 use crate::net::Time;
 
 /// So many must wait: one alone may be a long request.
@@ -44,9 +45,20 @@ impl Silence {
         if self.waiting < WAITING_LEAST || in_flight == 0 {
             return None;
         }
-        let wait = now.since(self.since).as_nanos() as f64;
-        let patience = self.expected * (1.0 + OVERDUE / f64::from(in_flight));
-        (wait > patience).then_some(wait)
+        let wait = nanos(now, self.since);
+        (wait > self.patience(in_flight)).then_some(wait)
+    }
+
+    /// When it will have been silent for too long, if nothing else happens; the past if it has been.
+    pub(super) fn due(&self, in_flight: u32) -> Time {
+        if self.waiting < WAITING_LEAST || in_flight == 0 {
+            return Time::NEVER;
+        }
+        Time(self.since.0.saturating_add(self.patience(in_flight) as u64))
+    }
+
+    fn patience(&self, in_flight: u32) -> f64 {
+        self.expected * (1.0 + OVERDUE / f64::from(in_flight))
     }
 }
 
@@ -67,6 +79,7 @@ mod tests {
         silence.sent(Time(100), 10.0);
         silence.sent(Time(120), 10.0);
         assert_eq!(silence.wait(Time(139), 2), None);
+        assert_eq!(silence.due(2), Time(140));
         assert_eq!(silence.wait(Time(150), 2), Some(50.0));
         assert_eq!(silence.wait(Time(1100), 2), Some(1000.0));
         // All that waited are gone: nothing is known any more.

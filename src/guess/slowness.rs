@@ -5,7 +5,7 @@
 //! the original rule decides among them. What was learned suddenly is forgotten soon when no answer
 //! confirms it: a server that is not asked can not show that it has recovered.
 
-use super::noise::{GRAIN, Mean, shrink};
+use super::noise::{GRAIN, Mean, exp, shrink};
 
 /// Answers that the slow mean remembers.
 const SLOW_MOST: f64 = 256.0;
@@ -56,17 +56,23 @@ impl Slowness {
         let most = OUTLIER_SIGMAS * sigma.max(FAST_LEAST);
         self.fast
             .add(residual.clamp(mean - most, mean + most), FAST_MOST);
+        // Mostly there is no difference, and how much noise there is need not be computed.
         let noise = |sigmas: f64, mean: &Mean| sigmas * sigma / mean.count().sqrt();
         let grain = GRAIN / time;
-        let least = SLOW_LEAST.max(grain / 2.0);
-        let lasting = shrink(mean, least.max(noise(SLOW_SIGMAS, &self.slow)));
-        let sudden = shrink(
-            self.fast.value() - lasting,
-            FAST_LEAST.max(grain).max(noise(FAST_SIGMAS, &self.fast)),
-        );
-        // Mostly there is no difference, and its exponential need not be computed.
-        self.lasting = if lasting == 0.0 { 1.0 } else { lasting.exp() };
-        self.sudden = if sudden == 0.0 { 1.0 } else { sudden.exp() };
+        let mut lasting = 0.0;
+        if mean.abs() > SLOW_LEAST {
+            let least = SLOW_LEAST.max(grain / 2.0);
+            lasting = shrink(mean, least.max(noise(SLOW_SIGMAS, &self.slow)));
+        }
+        let mut sudden = self.fast.value() - lasting;
+        if sudden.abs() > FAST_LEAST {
+            let least = FAST_LEAST.max(grain);
+            sudden = shrink(sudden, least.max(noise(FAST_SIGMAS, &self.fast)));
+        } else {
+            sudden = 0.0;
+        }
+        self.lasting = if lasting == 0.0 { 1.0 } else { exp(lasting) };
+        self.sudden = if sudden == 0.0 { 1.0 } else { exp(sudden) };
         self.log = lasting + sudden;
     }
 
@@ -100,6 +106,11 @@ impl Slowness {
     /// Whether there is a difference at all.
     pub(super) fn is_known(&self) -> bool {
         self.lasting != 1.0 || self.sudden != 1.0
+    }
+
+    /// Whether it is slower than the curve, which fades.
+    pub(super) fn is_slow(&self) -> bool {
+        self.lasting > 1.0 || self.sudden > 1.0
     }
 
     /// How many times the curve's time its answers take; exactly 1 where nothing else is sure. Being
