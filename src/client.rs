@@ -15,6 +15,7 @@ use crate::http::head::{self, Method, Refusal, Slots};
 use crate::http::rewrite::{self, Forwarding};
 use crate::mutant::{self, Mutant};
 use crate::net::{Socket, Time};
+use crate::pipes::{Lane, Pipes};
 use crate::report::Said;
 
 /// What one receive takes at most while a head is awaited, in bytes.
@@ -76,6 +77,10 @@ pub struct Task {
     pub heard: Option<Block>,
     /// What the client has still to take of the response.
     pub answer: Option<Block>,
+    /// What of the request is on its way to the server in a pipe.
+    pub up: Lane,
+    /// What of the response is on its way to the client in a pipe.
+    pub down: Lane,
     /// The response's trailer section, which goes behind that; mostly empty.
     pub trailers: Vec<u8>,
     /// Whether the server sent bytes behind its response.
@@ -214,6 +219,8 @@ impl Task {
             sent: 0,
             heard: None,
             answer: None,
+            up: Lane::default(),
+            down: Lane::default(),
             trailers: Vec::new(),
             has_rest: false,
             waiting: Waiting::Head,
@@ -258,9 +265,19 @@ impl Task {
 
     /// Whether bytes of the request wait to be sent.
     pub fn has_unsent(&self) -> bool {
-        self.request
-            .as_ref()
-            .is_some_and(|block| block.len() > self.sent)
+        let is_unsent = |block: &Block| block.len() > self.sent;
+        self.request.as_ref().is_some_and(is_unsent) || !self.up.is_empty()
+    }
+
+    /// Whether the client has still to take something of the response.
+    pub fn has_answer(&self) -> bool {
+        self.answer.is_some() || !self.down.is_empty()
+    }
+
+    /// What is still in its pipes goes nowhere any more.
+    pub fn drop_pipes<P>(&mut self, pipes: &mut Pipes<P>) {
+        pipes.give(&mut self.up);
+        pipes.give(&mut self.down);
     }
 
     /// It goes to a server, perhaps not the first one: from its first byte.

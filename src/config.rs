@@ -156,6 +156,11 @@ pub struct Budgets {
     pub turn_exchanges: u32,
     /// Bytes in blocks above which nobody reads ahead in large pieces.
     pub wide_bytes: usize,
+    /// Pipes for content that is not read, at most: each holds two descriptors and up to a mebibyte
+    /// of the kernel's memory, which gives a user without privileges no more than 64 of that size.
+    pub pipes: usize,
+    /// How much content has to be under way to be worth a pipe, in bytes.
+    pub splice_bytes: u64,
 }
 
 /// Where access log lines go.
@@ -205,6 +210,8 @@ pub struct Config {
     /// Bytes a second that a client has to send of its content, or to read, on average over
     /// `timeouts.client`, while it is waited for; 0: only silence counts.
     pub rate_min: u32,
+    /// Whether long content may go from socket to socket unread, where the system can do that.
+    pub splice: bool,
     /// Budgets of a turn.
     pub budgets: Budgets,
     /// Statuses of 400 and above for which a request that may be repeated goes to another server.
@@ -233,6 +240,8 @@ impl Default for Budgets {
             turn_bytes: 1 << 20,
             turn_exchanges: 32,
             wide_bytes: 64 << 20,
+            pipes: 64,
+            splice_bytes: 64 << 10,
         }
     }
 }
@@ -292,6 +301,7 @@ impl Config {
             check: CheckConfig::default(),
             timeouts: Timeouts::default(),
             rate_min: 240,
+            splice: true,
             budgets: Budgets::default(),
             retry_statuses: Vec::new(),
             down_status: 500,

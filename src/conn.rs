@@ -192,12 +192,85 @@ impl<S: Socket> Conn<S> {
                     return Flushed::Some(0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.ready.remove(Ready::WRITABLE);
-                    // What came before the break may still be there to be read.
-                    self.ready.add(Ready::READABLE);
-                    return Flushed::Broken(error.kind());
+                Err(error) => return self.broke(error.kind()),
+            }
+        }
+    }
+
+    /// Nothing more can be sent.
+    fn broke(&mut self, kind: io::ErrorKind) -> Flushed {
+        self.ready.remove(Ready::WRITABLE);
+        // What came before the break may still be there to be read.
+        self.ready.add(Ready::READABLE);
+        Flushed::Broken(kind)
+    }
+
+    /// Whether bytes of it can go through pipes, and come out of them.
+    pub fn is_spliceable(&self) -> bool {
+        self.socket.is_spliceable()
+    }
+
+    /// A new pipe, if one can be had.
+    pub fn pipe(&mut self) -> Option<S::Pipe> {
+        self.socket.pipe()
+    }
+
+    /// Receives once into `pipe`, which must be empty, at most `most` bytes, at least 1. None: the
+    /// system does not do this, and nothing is lost.
+    pub fn splice_in(&mut self, pipe: &mut S::Pipe, most: usize) -> Option<Filled> {
+        debug_assert!(most > 0);
+        loop {
+            match self.socket.splice_in(pipe, most) {
+                Ok(0) => {
+                    self.ready.remove(Ready::READABLE);
+                    return Some(Filled::End);
                 }
+                // A short one proves nothing: the pipe may have been full with less than was asked.
+                Ok(count) => {
+                    if count < most && mutant::is(Mutant::ReadinessLostBehindAnySplice) {
+                        self.ready.remove(Ready::READABLE);
+                    }
+                    self.moved += count as u64;
+                    return Some(Filled::Some(count));
+                }
+                Err(error) => match error.kind() {
+                    // The pipe was empty, so it is the socket that has nothing.
+                    io::ErrorKind::WouldBlock => {
+                        self.ready.remove(Ready::READABLE);
+                        return Some(Filled::Blocked);
+                    }
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::Unsupported => return None,
+                    _ => {
+                        self.ready.remove(Ready::READABLE);
+                        return Some(Filled::Broken);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Sends once from `pipe`, in which there are `held` bytes, at least 1.
+    pub fn splice_out(&mut self, pipe: &mut S::Pipe, held: usize) -> Flushed {
+        debug_assert!(held > 0);
+        loop {
+            match self.socket.splice_out(pipe, held) {
+                Ok(count) => {
+                    if count < held && mutant::is(Mutant::ReadinessLostBehindAnySplice) {
+                        self.ready.remove(Ready::WRITABLE);
+                    }
+                    self.moved += count as u64;
+                    return Flushed::Some(count);
+                }
+                Err(error) => match error.kind() {
+                    // Something is in the pipe, so it is the socket that has no room.
+                    io::ErrorKind::WouldBlock => {
+                        self.ready.remove(Ready::WRITABLE);
+                        return Flushed::Some(0);
+                    }
+                    io::ErrorKind::Interrupted => {}
+                    kind => return self.broke(kind),
+                },
             }
         }
     }

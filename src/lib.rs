@@ -13,7 +13,7 @@
 //! | [`exchange`], [`guess`], [`health`], [`report`], [`access`] | pure decisions: how far a message got, which server, who is valid, what servers say, what is written down |
 //! | [`http`] | pure RFC 9112: judge heads, meter content, rewrite, reply |
 //! | [`net`] | the seam: sockets, time and signals as traits; [`net::mio`] is the real network |
-//! | [`buffer`], [`deadline`], [`config`] | blocks of memory, a lazy heap of deadlines, plain values |
+//! | [`buffer`], [`pipes`], [`deadline`], [`config`] | blocks of memory, pipes of the kernel, a lazy heap of deadlines, plain values |
 //! | [`mutant`] | bugs to be put in on purpose, for the simulator to find |
 //!
 //! # One request's life
@@ -49,6 +49,7 @@ pub mod mutant;
 pub mod net;
 pub mod origin;
 pub mod pair;
+pub mod pipes;
 pub mod probe;
 pub mod proxy;
 pub mod report;

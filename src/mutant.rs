@@ -44,10 +44,15 @@ pub enum Mutant {
     RemovedServerChecked,
     RemovalCutsRequests,
     SlotFreedEarly,
+    PipeForgotten,
+    PipeLeaked,
+    PipeReusedWithBytes,
+    ReadinessLostBehindAnySplice,
+    SpliceOverruns,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 37] = [
+pub const ALL: [Mutant; 42] = [
     Mutant::LinkGenerationIgnored,
     Mutant::ClientGenerationIgnored,
     Mutant::ReadinessLostBehindAnyRead,
@@ -85,6 +90,11 @@ pub const ALL: [Mutant; 37] = [
     Mutant::RemovedServerChecked,
     Mutant::RemovalCutsRequests,
     Mutant::SlotFreedEarly,
+    Mutant::PipeForgotten,
+    Mutant::PipeLeaked,
+    Mutant::PipeReusedWithBytes,
+    Mutant::ReadinessLostBehindAnySplice,
+    Mutant::SpliceOverruns,
 ];
 
 /// Whether this bug is in.

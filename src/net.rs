@@ -5,6 +5,7 @@
 //! them decides every fault and every order of events.
 
 pub mod mio;
+pub mod pipe;
 
 use std::fmt;
 use std::io;
@@ -182,6 +183,10 @@ pub enum Signal {
 
 /// One non-blocking stream socket.
 pub trait Socket {
+    /// What carries bytes from one socket to another without their being read (Linux: a pipe, by
+    /// splice(2)). `Infallible` where there is no such thing.
+    type Pipe;
+
     /// Receives into `buffer` as many bytes as are there; 0: the peer has ended its stream.
     ///
     /// # Errors
@@ -210,6 +215,35 @@ pub trait Socket {
     /// # Errors
     /// Why it could not be made; `NotConnected` while that is still open.
     fn connected(&mut self) -> io::Result<()>;
+
+    /// Whether bytes of it can go through pipes, and come out of them.
+    fn is_spliceable(&self) -> bool {
+        false
+    }
+
+    /// A new pipe, empty; none: there is none to be had, now or ever.
+    fn pipe(&mut self) -> Option<Self::Pipe> {
+        None
+    }
+
+    /// Moves bytes that are there into `pipe`, which must be empty: at most `most`, at least 1 of
+    /// them; 0: the peer has ended its stream. Fewer than `most` prove nothing: the pipe may be full.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; `Unsupported` where the system does not do this, and
+    /// nothing was moved; any other error ends the connection.
+    fn splice_in(&mut self, _pipe: &mut Self::Pipe, _most: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sends the first of the `held` bytes that are in `pipe`, as many as there is room for, at
+    /// least 1 of them. Fewer than `held` prove nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room; any other error ends the connection.
+    fn splice_out(&mut self, _pipe: &mut Self::Pipe, _held: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The network that a loop lives on.

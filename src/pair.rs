@@ -4,6 +4,7 @@
 //! once. Only what the other side would not take goes into a block, and while a block is there
 //! nothing more is read for it: that is the backpressure. Decides nothing about servers.
 
+mod splice;
 mod tunnel;
 
 use std::io;
@@ -19,6 +20,7 @@ use crate::http::rewrite::{self, Answering};
 use crate::link::Link;
 use crate::mutant::{self, Mutant};
 use crate::net::Socket;
+use crate::pipes::Pipes;
 
 /// What one receive takes at most, in bytes: with what may have to be put around it, it fits the
 /// largest block.
@@ -47,6 +49,7 @@ pub fn pump<S: Socket>(
     link: &mut Link<S>,
     task: &mut Task,
     tools: &mut Tools,
+    pipes: &mut Pipes<S::Pipe>,
 ) -> Next {
     let mut budget = tools.turn_bytes;
     let is_tunnel = matches!(task.exchange.response, ResponseState::Tunnel { .. });
@@ -56,24 +59,24 @@ pub fn pump<S: Socket>(
     }
     loop {
         if matches!(task.exchange.response, ResponseState::Tunnel { .. }) {
-            return tunnel::pump(client, link, task, tools, budget);
+            return tunnel::pump(client, link, task, tools, pipes, budget);
         }
-        let up = match send_request(client, link, task, tools) {
+        let up = match send_request(client, link, task, tools, pipes) {
             Ok(moved) => moved,
             Err(fault) => return Next::Failed(fault),
         };
-        let down = match send_response(client, link, task, tools) {
+        let down = match send_response(client, link, task, tools, pipes) {
             Ok(moved) => moved,
             Err(fault) => return Next::Failed(fault),
         };
         let is_complete = matches!(task.exchange.response, ResponseState::Complete);
-        if is_complete && task.answer.is_none() {
+        if is_complete && !task.has_answer() {
             return Next::Finished;
         }
         if up + down == 0 {
             return match link.broken {
                 // Nothing can be sent and nothing more is to be read.
-                Some(kind) if !link.conn.is_readable() && task.answer.is_none() => {
+                Some(kind) if !link.conn.is_readable() && !task.has_answer() => {
                     Next::Failed(Fault::Link(Some(kind)))
                 }
                 _ => Next::Wait,
@@ -105,7 +108,7 @@ pub fn waiting<S: Socket>(client: &Client<S>, link: &Link<S>, task: &Task) -> Wa
     let has_unsent = task.has_unsent();
     match &task.exchange.response {
         ResponseState::Tunnel { .. } => Waiting::Tunnel,
-        _ if task.answer.is_some() => Waiting::Reader,
+        _ if task.has_answer() => Waiting::Reader,
         ResponseState::Awaited if link.served == 0 && !task.exchange.is_sent => Waiting::Connection,
         ResponseState::Awaited
             if !task.exchange.is_read()
@@ -125,15 +128,29 @@ fn send_request<S: Socket>(
     link: &mut Link<S>,
     task: &mut Task,
     tools: &mut Tools,
+    pipes: &mut Pipes<S::Pipe>,
 ) -> Result<usize, Fault> {
     let mut moved = flush_request(link, task, &mut tools.pool);
+    moved += splice::flush_request(link, task, pipes);
     while !task.has_unsent()
-        && let RequestState::Content(meter) = &mut task.exchange.request
+        && matches!(task.exchange.request, RequestState::Content(_))
         && client.conn.is_readable()
         && link.conn.is_writable()
         && link.broken.is_none()
         && moved < tools.turn_bytes
     {
+        match splice::request(client, link, task, tools, pipes) {
+            None => {}
+            Some(Filled::Some(count)) => {
+                moved += count;
+                continue;
+            }
+            Some(Filled::Blocked) => break,
+            Some(Filled::End | Filled::Broken) => return Err(Fault::ClientGone),
+        }
+        let RequestState::Content(meter) = &mut task.exchange.request else {
+            break;
+        };
         let Tools { scratch, pool, .. } = &mut *tools;
         let limit = read_limit(pool).min(READ_REQUEST);
         let room = scratch.get_mut(..limit).unwrap_or_default();
@@ -203,9 +220,11 @@ fn send_response<S: Socket>(
     link: &mut Link<S>,
     task: &mut Task,
     tools: &mut Tools,
+    pipes: &mut Pipes<S::Pipe>,
 ) -> Result<usize, Fault> {
     let mut moved = flush_block(&mut client.conn, &mut task.answer, &mut tools.pool)?;
-    while task.answer.is_none()
+    moved += splice::flush_response(client, task, pipes)?;
+    while !task.has_answer()
         && matches!(
             task.exchange.response,
             ResponseState::Awaited | ResponseState::Content(_)
@@ -219,7 +238,15 @@ fn send_response<S: Socket>(
             .scratch
             .get_mut(HEADROOM..HEADROOM + limit)
             .unwrap_or_default();
-        let count = match link.conn.fill(room) {
+        let filled = match splice::response(client, link, task, pipes)? {
+            None => link.conn.fill(room),
+            Some(Filled::Some(count)) => {
+                moved += count;
+                continue;
+            }
+            Some(ended) => ended,
+        };
+        let count = match filled {
             Filled::Some(count) => count,
             Filled::Blocked => break,
             ended => {
@@ -245,6 +272,7 @@ fn send_response<S: Socket>(
             // Whatever this answers, it is not this request.
             return Err(Fault::Link(Some(io::ErrorKind::InvalidData)));
         }
+        pipes.note(&mut task.down, count);
         if is_awaited {
             // Parts of a head are no progress: who sends it byte by byte has no more time for it.
             moved += answer_head(client, task, tools, count)?;
@@ -266,7 +294,7 @@ fn send_response<S: Socket>(
             send(&mut client.conn, piece, &mut task.answer, pool)?;
         }
     }
-    if task.answer.is_none() && !task.trailers.is_empty() {
+    if !task.has_answer() && !task.trailers.is_empty() {
         let Tools { head, pool, .. } = tools;
         if mutant::is(Mutant::TrailersLost) {
             task.trailers.clear();

@@ -347,6 +347,8 @@ mod tests {
     struct Spoken(VecDeque<u8>);
 
     impl Socket for Spoken {
+        type Pipe = std::convert::Infallible;
+
         fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let count = buffer.len().min(self.0.len());
             if count == 0 {

@@ -34,6 +34,7 @@ use crate::metrics::{Metrics, ServerMetrics};
 use crate::mutant::{self, Mutant};
 use crate::net::{Event, Net, Owner, Signal, Socket, Time, Token};
 use crate::pair;
+use crate::pipes::Pipes;
 use crate::probe::Probe;
 use crate::report::Report;
 
@@ -53,6 +54,7 @@ pub struct Proxy<N: Net> {
     net: N,
     config: Config,
     tools: Tools,
+    pipes: Pipes<<N::Socket as Socket>::Pipe>,
     events: Vec<Event>,
     clients: Slab<Client<N::Socket>>,
     links: Slab<Link<N::Socket>>,
@@ -183,6 +185,11 @@ impl<N: Net> Proxy<N> {
             retry_statuses: config.retry_statuses.clone(),
             told: Told::default(),
         };
+        let pipes_max = if config.splice {
+            config.budgets.pipes
+        } else {
+            0
+        };
         Proxy {
             guess: Guess::new(config.policy, &config.servers, seed)
                 .slow_start(config.check.slow_start),
@@ -199,6 +206,7 @@ impl<N: Net> Proxy<N> {
                 config.servers.len()
             },
             tools,
+            pipes: Pipes::new(pipes_max, config.budgets.splice_bytes),
             events: Vec::new(),
             clients: Slab::new(),
             links: Slab::new(),
@@ -327,6 +335,7 @@ impl<N: Net> Proxy<N> {
             held: self.held,
             queued: self.queued,
             blocks: self.tools.pool.used_blocks(),
+            pipes: self.pipes.used(),
             bugs: self.bugs,
         }
     }
@@ -622,6 +631,7 @@ impl<N: Net> Proxy<N> {
         self.shrink_again = now + SHRINK_EVERY;
         self.tools.pool.shrink();
         self.tools.access.shrink();
+        self.pipes.shrink();
         let (clients, servers, sessions) = (&self.clients, &self.servers, &self.admin.sessions);
         self.deadlines
             .shrink(clients.len() + servers.len(), |at, token| {
@@ -672,6 +682,8 @@ pub struct Census {
     pub queued: usize,
     /// Blocks.
     pub blocks: usize,
+    /// Pipes.
+    pub pipes: usize,
     /// Mistakes of ours so far that cost a client its connection: see the log.
     pub bugs: u64,
 }

@@ -109,6 +109,8 @@ impl World {
 }
 
 impl Socket for Wire {
+    type Pipe = std::convert::Infallible;
+
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let world = &mut *self.0.0.borrow_mut();
         let end = &mut world.ends[self.1];

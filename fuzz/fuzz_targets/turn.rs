@@ -84,6 +84,8 @@ impl FuzzNet {
 }
 
 impl Socket for FuzzSocket {
+    type Pipe = std::convert::Infallible;
+
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut world = self.0.borrow_mut();
         if world.is_over() {

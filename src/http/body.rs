@@ -7,6 +7,7 @@
 use super::chunks::Chunked;
 pub use super::chunks::{Keep, Passed, trailers};
 use super::rules::Refusal;
+use crate::mutant::{self, Mutant};
 
 /// How the content of a message ends (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,18 @@ impl Meter {
     /// Whether the message may end with its stream, and so has ended when that does.
     pub fn ends_with_stream(&self) -> bool {
         matches!(self, Meter::Done | Meter::Trailed(_) | Meter::UntilClose)
+    }
+
+    /// Counts the next `count` bytes of content whose end needs no reading: of `Length`, at most what
+    /// is left, or `UntilClose`.
+    pub fn skip(&mut self, count: u64) {
+        if let Meter::Length(left) = self {
+            debug_assert!(count <= *left || mutant::is(Mutant::SpliceOverruns));
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                *self = Meter::Done;
+            }
+        }
     }
 
     /// Reads along with `bytes`, the next of the stream, and moves to their front what goes on.
@@ -143,5 +156,16 @@ mod tests {
         assert_eq!(meter.pass(&mut [0; 3]), Ok(Passed { read: 2, kept: 2 }));
         assert!(meter.is_done());
         assert_eq!(meter.pass(&mut [0; 3]), Ok(Passed { read: 0, kept: 0 }));
+    }
+
+    #[test]
+    fn a_length_of_which_a_part_is_not_read_ends_exactly_too() {
+        let mut meter = Meter::new(Framing::Length(5), Keep::Chunks);
+        meter.skip(3);
+        assert_eq!(meter.pass(&mut [0; 3]), Ok(Passed { read: 2, kept: 2 }));
+        assert!(meter.is_done());
+        let mut meter = Meter::new(Framing::Length(5), Keep::Chunks);
+        meter.skip(5);
+        assert!(meter.is_done());
     }
 }

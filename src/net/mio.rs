@@ -15,6 +15,7 @@ use rustix::process::{self, Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, SockRef, Type};
 
+use super::pipe::Pipe;
 use super::{Event, Net, Ready, Signal, Socket, Time, Token};
 use crate::config::Address;
 
@@ -228,6 +229,8 @@ impl Net for MioNet {
 }
 
 impl Socket for Stream {
+    type Pipe = Pipe;
+
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read(buffer),
@@ -264,6 +267,29 @@ impl Socket for Stream {
         match error {
             Some(error) => Err(error),
             None => peer.map_err(|_| io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn is_spliceable(&self) -> bool {
+        // Unix sockets can be spliced on some kernels, and gain nothing: their bytes are copied.
+        matches!(self, Stream::Tcp(_))
+    }
+
+    fn pipe(&mut self) -> Option<Pipe> {
+        Pipe::new()
+    }
+
+    fn splice_in(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => pipe.splice_in(stream, most),
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn splice_out(&mut self, pipe: &mut Pipe, held: usize) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => pipe.splice_out(stream, held),
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

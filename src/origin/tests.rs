@@ -32,6 +32,8 @@ struct Wire {
 struct End(Rc<RefCell<Wire>>);
 
 impl Socket for End {
+    type Pipe = std::convert::Infallible;
+
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
         let mut count = 0;

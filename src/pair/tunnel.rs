@@ -1,13 +1,14 @@
 //! A tunnel: both connections speak another protocol now, and every byte goes over as it is.
 
-use super::{flush_block, read_limit, send};
+use super::{flush_block, read_limit, send, splice};
 use crate::buffer::Block;
 use crate::client::{Client, Fault, Next, Task, Tools};
-use crate::conn::{Conn, Filled};
+use crate::conn::{Conn, Filled, Flushed};
 use crate::exchange::{Half, ResponseState};
 use crate::link::Link;
 use crate::mutant::{self, Mutant};
 use crate::net::Socket;
+use crate::pipes::{Lane, Pipes};
 
 /// Moves bytes both ways until both sides have ended.
 pub(super) fn pump<S: Socket>(
@@ -15,6 +16,7 @@ pub(super) fn pump<S: Socket>(
     link: &mut Link<S>,
     task: &mut Task,
     tools: &mut Tools,
+    pipes: &mut Pipes<S::Pipe>,
     budget: usize,
 ) -> Next {
     let ResponseState::Tunnel { mut up, mut down } = task.exchange.response else {
@@ -31,8 +33,9 @@ pub(super) fn pump<S: Socket>(
                 &mut client.conn,
                 &mut link.conn,
                 &mut up,
-                &mut task.request,
+                (&mut task.request, &mut task.up),
                 tools,
+                pipes,
             ),
         }
         .and_then(|up| {
@@ -41,8 +44,9 @@ pub(super) fn pump<S: Socket>(
                     &mut link.conn,
                     &mut client.conn,
                     &mut down,
-                    &mut task.answer,
+                    (&mut task.answer, &mut task.down),
                     tools,
+                    pipes,
                 )?)
         });
         let Ok(moved) = moved else {
@@ -74,31 +78,57 @@ pub(super) fn pump<S: Socket>(
     next
 }
 
-/// Moves bytes one way; `held`: what the receiver would not take. Tells how many moved.
+/// Moves bytes one way; `held` and `lane`: what the receiver would not take. Tells how many moved.
 fn relay<S: Socket>(
     from: &mut Conn<S>,
     to: &mut Conn<S>,
     half: &mut Half,
-    held: &mut Option<Block>,
+    (held, lane): (&mut Option<Block>, &mut Lane),
     tools: &mut Tools,
+    pipes: &mut Pipes<S::Pipe>,
 ) -> Result<usize, Fault> {
     let Tools { scratch, pool, .. } = tools;
     let mut moved = flush_block(to, held, pool)?;
-    while held.is_none() && *half == Half::Open && from.is_readable() && moved < tools.turn_bytes {
+    moved += flush_pipe(to, lane, pipes)?;
+    while held.is_none()
+        && lane.is_empty()
+        && *half == Half::Open
+        && from.is_readable()
+        && moved < tools.turn_bytes
+    {
         let room = scratch.get_mut(..read_limit(pool)).unwrap_or_default();
-        match from.fill(room) {
+        let most = if lane.is_wide() { u64::MAX } else { 0 };
+        let spliced = splice::fill(from, to, lane, most, pipes);
+        match spliced.unwrap_or_else(|| from.fill(room)) {
             Filled::Some(count) => {
                 moved += count;
-                send(to, room.get(..count).unwrap_or_default(), held, pool)?;
+                if spliced.is_some() {
+                    flush_pipe(to, lane, pipes)?;
+                } else {
+                    pipes.note(lane, count);
+                    send(to, room.get(..count).unwrap_or_default(), held, pool)?;
+                }
             }
             Filled::Blocked => break,
             Filled::End => *half = Half::Ended,
             Filled::Broken => return Err(Fault::ClientGone),
         }
     }
-    if held.is_none() && *half == Half::Ended {
+    if held.is_none() && lane.is_empty() && *half == Half::Ended {
         to.shutdown_write();
         *half = Half::Shut;
     }
     Ok(moved)
+}
+
+/// Sends what is in the pipe of `lane`. Tells how many bytes went.
+fn flush_pipe<S: Socket>(
+    to: &mut Conn<S>,
+    lane: &mut Lane,
+    pipes: &mut Pipes<S::Pipe>,
+) -> Result<usize, Fault> {
+    match splice::flush(to, lane, pipes) {
+        Flushed::Some(count) => Ok(count),
+        Flushed::Broken(_) => Err(Fault::ClientGone),
+    }
 }

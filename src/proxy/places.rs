@@ -300,7 +300,11 @@ impl<N: Net> Proxy<N> {
 
     /// Closes the task's link, if it has one, with the exchange unfinished.
     pub(super) fn drop_link(&mut self, key: usize, outcome: Outcome) {
-        if let Some(link) = self.tasks.get_mut(key).and_then(|task| task.link.take()) {
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
+        task.drop_pipes(&mut self.pipes);
+        if let Some(link) = task.link.take() {
             self.part(link, outcome, None);
         }
     }

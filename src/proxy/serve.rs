@@ -86,7 +86,9 @@ impl<N: Net> Proxy<N> {
                     task.link.and_then(|link| self.links.get_mut(link)),
                     task.place,
                 ) {
-                    (Some(link), _) => pair::pump(client, link, task, &mut self.tools),
+                    (Some(link), _) => {
+                        pair::pump(client, link, task, &mut self.tools, &mut self.pipes)
+                    }
                     (None, _) if !task.exchange.is_unanswered() => {
                         pair::finish(client, task, &mut self.tools)
                     }
@@ -465,6 +467,7 @@ impl<N: Net> Proxy<N> {
         let has_rest = task.has_rest && !mutant::is(Mutant::LinkKeptWithBytesUnread);
         let ending = task.exchange.ending(has_rest || task.has_unsent());
         let rest_max = task.exchange.rest_max();
+        task.drop_pipes(&mut self.pipes);
         if let Some(link) = task.link.take() {
             let pooled = self.config.timeouts.pooled;
             let rest_max = rest_max.unwrap_or(pooled).min(pooled);

@@ -6,7 +6,7 @@ use std::io;
 use bestguess::config::Address;
 
 use super::check::Checker;
-use super::kernel::{ConnId, Core, Due, Knobs, MICRO, Notice, Peer, Stage};
+use super::kernel::{ConnId, Core, Due, Knobs, MICRO, Notice, Peer, PipeKnobs, Stage};
 use super::rng::Rng;
 use crate::cutting::Cutting;
 use crate::format::Case;
@@ -252,6 +252,10 @@ fn knobs(cutting: Cutting) -> Knobs {
         receive_buffers: vec![4 << 20],
         send_buffers: vec![4 << 20],
         descriptors: 1000,
+        pipes: PipeKnobs {
+            rooms: vec![1 << 20],
+            ..PipeKnobs::default()
+        },
         connect_hangs: 0,
         connect_fails: 0,
         connect_resets: 0,
@@ -269,6 +273,11 @@ fn knobs(cutting: Cutting) -> Knobs {
             segments: vec![7, 1460, 1 << 50],
             receive_buffers: vec![600, 8192, 4 << 20],
             send_buffers: vec![600, 8192, 4 << 20],
+            pipes: PipeKnobs {
+                rooms: vec![100, 4096, 1 << 20],
+                partial: 300,
+                ..PipeKnobs::default()
+            },
             ..kind
         },
         _ => kind,

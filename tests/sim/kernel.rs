@@ -84,10 +84,26 @@ pub struct Knobs {
     pub receive_buffers: Vec<usize>,
     pub send_buffers: Vec<usize>,
     pub descriptors: usize,
+    pub pipes: PipeKnobs,
     /// Of connections to servers: hang, are refused, are reset once they stand.
     pub connect_hangs: u64,
     pub connect_fails: u64,
     pub connect_resets: u64,
+}
+
+/// What the system's pipes are like.
+#[derive(Debug, Clone, Default)]
+pub struct PipeKnobs {
+    /// What they hold, in bytes; none: there are no pipes.
+    pub rooms: Vec<usize>,
+    /// How often none is to be had; of a thousand.
+    pub fails: u64,
+    /// How often less is moved than could be; of a thousand.
+    pub partial: u64,
+    /// Every eighth connection cannot be spliced.
+    pub are_some_plain: bool,
+    /// The system has pipes, and does not splice into them.
+    pub is_unsupported: bool,
 }
 
 /// The balancer's half of a connection.
@@ -566,6 +582,9 @@ impl Core {
         self.knobs.receive_buffers = vec![16_384, 65_536];
         self.knobs.send_buffers = vec![16_384, 65_536];
         self.knobs.partial = self.knobs.partial.min(100);
+        for room in &mut self.knobs.pipes.rooms {
+            *room = (*room).max(65_536);
+        }
         for connection in &mut self.conns {
             (connection.take_most, connection.take_rest) = (usize::MAX, 0);
             connection.segment = connection.segment.max(1460);

@@ -1,6 +1,7 @@
 //! SimNet: the seam's two traits over the simulated kernel. Strict: an edge is told once.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use bestguess::config::Address;
 use bestguess::net::{Event, Net, Owner, Ready, Signal, Socket, Time, Token};
 
-use super::kernel::{ConnId, Due, MICRO, MILLI, Peer, Stage};
+use super::kernel::{ConnId, Core, Due, MICRO, MILLI, Peer, Stage};
 use super::world::World;
 
 /// The network that the balancer sees.
@@ -123,6 +124,8 @@ impl Net for SimNet {
 }
 
 impl Socket for SimSocket {
+    type Pipe = SimPipe;
+
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
         let core = &mut world.core;
@@ -242,9 +245,85 @@ impl Socket for SimSocket {
             (None, _) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
+
+    fn is_spliceable(&self) -> bool {
+        let pipes = &self.world.borrow().core.knobs.pipes;
+        !(pipes.rooms.is_empty() || pipes.are_some_plain && self.conn.is_multiple_of(8))
+    }
+
+    fn pipe(&mut self) -> Option<SimPipe> {
+        let mut world = self.world.borrow_mut();
+        let Core {
+            knobs,
+            rng,
+            descriptors,
+            ..
+        } = &mut world.core;
+        if *descriptors + 2 > knobs.descriptors || rng.chance(knobs.pipes.fails) {
+            return None;
+        }
+        *descriptors += 2;
+        let room = rng.pick(&knobs.pipes.rooms);
+        Some(SimPipe {
+            world: Rc::clone(&self.world),
+            bytes: VecDeque::new(),
+            room,
+        })
+    }
+
+    fn splice_in(&mut self, pipe: &mut SimPipe, most: usize) -> io::Result<usize> {
+        assert!(most > 0, "a splice of nothing");
+        let mut buffer = {
+            let core = &mut self.world.borrow_mut().core;
+            let least = core.knobs.pipes.rooms.iter().min().copied();
+            let room = pipe.room.max(least.unwrap_or(0)) - pipe.bytes.len();
+            if room == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if core.knobs.pipes.is_unsupported {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            let there = core.conns[self.conn].received.len().max(1);
+            vec![0; core.some_of(most.min(room).min(there))]
+        };
+        let count = self.recv(&mut buffer)?;
+        pipe.bytes.extend(&buffer[..count]);
+        Ok(count)
+    }
+
+    fn splice_out(&mut self, pipe: &mut SimPipe, held: usize) -> io::Result<usize> {
+        assert!(held > 0, "a splice of nothing");
+        let count = self.world.borrow_mut().core.some_of(held);
+        // The kernel moves what is in the pipe, whatever the balancer believes.
+        let bytes: Vec<u8> = pipe.bytes.iter().take(count).copied().collect();
+        let count = self.send(&bytes)?;
+        pipe.bytes.drain(..count);
+        Ok(count)
+    }
 }
 
-impl super::kernel::Core {
+/// A pipe of the balancer's.
+pub struct SimPipe {
+    world: Rc<RefCell<World>>,
+    bytes: VecDeque<u8>,
+    room: usize,
+}
+
+impl Drop for SimPipe {
+    fn drop(&mut self) {
+        self.world.borrow_mut().core.descriptors -= 2;
+    }
+}
+
+impl Core {
+    /// So many of `count` bytes as a splice may be content with, at least 1.
+    fn some_of(&mut self, count: usize) -> usize {
+        match self.rng.chance(self.knobs.pipes.partial) {
+            true => (self.rng.size(count as u64) as usize).max(1),
+            false => count,
+        }
+    }
+
     /// What is about to arrive may arrive in the middle of a turn, between two calls.
     fn race(&mut self, conn: Option<ConnId>) {
         if !self.rng.chance(self.knobs.race) {

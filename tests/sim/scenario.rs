@@ -11,7 +11,7 @@ use bestguess::config::{
 };
 
 use super::check::Rules;
-use super::kernel::{Knobs, MICRO, MILLI, SECOND};
+use super::kernel::{Knobs, MICRO, MILLI, PipeKnobs, SECOND};
 use super::requests::Tastes;
 use super::rng::Rng;
 use super::servers::Faults;
@@ -177,12 +177,14 @@ impl Scenario {
                 turn_bytes: rng.pick(&[1 << 20, 1 << 20, 10_000, 100, 1]),
                 turn_exchanges: rng.pick(&[32, 32, 2, 1]),
                 wide_bytes: rng.pick(&[64 << 20, 64 << 20, 0]),
+                ..Budgets::default()
             },
         };
         if rng.chance(25) {
             scenario.make_big();
         }
         scenario.change_servers(&mut Rng::new(seed ^ 0xc4a6_e5e5), is_calm);
+        scenario.lay_pipes(&mut Rng::new(seed ^ 0x7069_7065));
         scenario
     }
 
@@ -200,6 +202,28 @@ impl Scenario {
                 is_solid: is_calm,
                 max: None,
             });
+        }
+    }
+
+    /// In a share of the scenarios content goes through pipes, mostly content that is not worth it.
+    fn lay_pipes(&mut self, rng: &mut Rng) {
+        if rng.chance(500) {
+            return;
+        }
+        let least: [u64; 6] = [1, 1, 1, 100, 5000, 64 << 10];
+        let rooms = [7, 100, 4096, 65_536, 1 << 20];
+        // As the program does: what pipes take of the descriptors is little.
+        self.budgets.pipes = rng.pick(&[1, 2, 64, 64]).min(self.knobs.descriptors / 16);
+        self.budgets.splice_bytes = rng.pick(&least);
+        self.knobs.pipes = PipeKnobs {
+            rooms: vec![rng.pick(&rooms), rng.pick(&rooms)],
+            fails: rng.pick(&[0, 0, 300]),
+            partial: rng.pick(&[0, 300, 700]),
+            are_some_plain: rng.chance(200),
+            is_unsupported: rng.chance(50),
+        };
+        if self.answer_max >= 1 << 20 {
+            self.knobs.pipes.rooms = vec![1 << 20];
         }
     }
 
@@ -358,6 +382,7 @@ fn knobs(rng: &mut Rng, has_connect_faults: bool) -> Knobs {
         connect_hangs,
         connect_fails,
         connect_resets,
+        pipes: PipeKnobs::default(),
     }
 }
 

@@ -164,6 +164,8 @@ impl Drop for PipeSocket {
 }
 
 impl Socket for PipeSocket {
+    type Pipe = std::convert::Infallible;
+
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
         let pipe = &mut world.pipes[self.at];
