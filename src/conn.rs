@@ -230,7 +230,7 @@ impl<S: Socket> Conn<S> {
                     if count < most && mutant::is(Mutant::ReadinessLostBehindAnySplice) {
                         self.ready.remove(Ready::READABLE);
                     }
-                    self.moved += count as u64;
+                    self.moved.received += count as u64;
                     return Some(Filled::Some(count));
                 }
                 Err(error) => match error.kind() {
@@ -259,7 +259,7 @@ impl<S: Socket> Conn<S> {
                     if count < held && mutant::is(Mutant::ReadinessLostBehindAnySplice) {
                         self.ready.remove(Ready::WRITABLE);
                     }
-                    self.moved += count as u64;
+                    self.moved.sent += count as u64;
                     return Flushed::Some(count);
                 }
                 Err(error) => match error.kind() {

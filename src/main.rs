@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 
 /// Balances until a signal ends it.
 fn serve(mut config: Config) -> io::Result<ExitCode> {
-    let clients_max = clients_max(&config);
+    let clients_max = share_out_files(&mut config);
     let mut net = MioNet::new()?;
     net.listen(&config.listen).map_err(|cause| {
         io::Error::new(
@@ -172,13 +172,16 @@ fn test(config: Config) -> io::Result<ExitCode> {
     })
 }
 
-/// Raises the limit of open files as far as it goes, and tells how many clients it leaves room for.
-fn clients_max(config: &Config) -> usize {
+/// Raises the limit of open files as far as it goes, sees to it that pipes take an eighth of it at
+/// most, and tells how many clients that leaves room for.
+fn share_out_files(config: &mut Config) -> usize {
     let files = raise_file_limit();
-    // A client may need a link, but no more than N do; each server has a check.
-    // The admin listener answers whatever clients do.
+    let pipes = if config.splice { files / 16 } else { 0 };
+    config.budgets.pipes = config.budgets.pipes.min(pipes);
+    // A client may need a link, but no more than N do; each server has a check, a pipe two ends. The
+    // admin listener answers whatever clients do.
     let admins = config.admin.as_ref().map_or(0, |_| SESSIONS_MAX);
-    let others = DESCRIPTORS_RESERVED + config.servers.len() + admins;
+    let others = DESCRIPTORS_RESERVED + config.servers.len() + admins + 2 * config.budgets.pipes;
     let left = files.saturating_sub(others);
     let room = left.saturating_sub(config.parallel.min(left / 2)).max(1);
     if let Some(wanted) = config.clients_max.filter(|wanted| *wanted > room) {

@@ -383,6 +383,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         short: "",
+        long: "--splice",
+        takes: Takes::OneOf("WORD", &["yes", "no"]),
+        env: "BESTGUESS_SPLICE",
+        default: "yes",
+        group: Group::Requests,
+        help: "long content by splice(2)",
+        apply: |draft, text| put(&mut draft.config.splice, value::truth(text)),
+    },
+    OptionSpec {
+        short: "",
         long: "--explain",
         takes: Takes::Switch,
         env: "BESTGUESS_EXPLAIN",
