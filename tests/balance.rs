@@ -35,6 +35,8 @@ mod queue;
 mod requests;
 #[path = "balance/responses.rs"]
 mod responses;
+#[path = "balance/splice.rs"]
+mod splice;
 #[path = "balance/stopping.rs"]
 mod stopping;
 #[path = "balance/tunnel.rs"]
