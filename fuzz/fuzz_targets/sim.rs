@@ -11,6 +11,8 @@ mod answered;
 mod answers;
 #[path = "../../tests/sim/asked.rs"]
 mod asked;
+#[path = "../../tests/sim/changes.rs"]
+mod changes;
 #[path = "../../tests/sim/check.rs"]
 mod check;
 #[path = "../../tests/sim/clients.rs"]
