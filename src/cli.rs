@@ -1,6 +1,7 @@
 //! The command line and the environment, read into a [`Config`] or the settings of a subcommand.
 //!
-//! Owns the grammar, the texts of `--help` and of usage errors; opens nothing, prints nothing.
+//! Owns the grammar, the texts of `--help` and of usage errors; prints nothing, and opens nothing but
+//! the file of servers.
 //! Names are looked up by a function that the caller passes, so that all else is pure. `main` is
 //! above, `config` below.
 //!
@@ -9,6 +10,7 @@
 //! - `help`: the texts of `--help`
 //! - `options`: the one table of options, with what each does to a draft
 //! - `draft`: what the options have said so far
+//! - `servers`: the servers of arguments and file
 //! - `service`: how the built-in server serves
 //! - `address`, `value`: the grammars of single values
 
@@ -17,15 +19,17 @@ mod commands;
 mod draft;
 mod help;
 mod options;
+mod servers;
 mod service;
 #[cfg(test)]
 mod tests;
 mod value;
 mod words;
 
-use crate::config::{Address, Config, ServerConfig};
+use crate::config::{Address, Config};
 use draft::{Answer, Draft};
 use options::{OPTIONS, OptionSpec, Takes};
+pub use servers::{server, servers};
 pub use service::Service;
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -130,6 +134,13 @@ pub enum UsageError {
         /// The command that tells more, such as `bestguess --help`.
         help: &'static str,
     },
+    /// A file cannot be read.
+    Unreadable {
+        /// The argument that holds its path, quoted.
+        argument: String,
+        /// What the system said.
+        cause: String,
+    },
     /// A host name has no address, so far as can be found out now.
     Unresolved {
         /// The argument that holds the name, quoted.
@@ -144,27 +155,32 @@ impl UsageError {
     pub fn exit_code(&self) -> u8 {
         match self {
             UsageError::Wrong { .. } => 2,
-            UsageError::Unresolved { .. } => 1,
+            UsageError::Unreadable { .. } | UsageError::Unresolved { .. } => 1,
+        }
+    }
+
+    /// What is wrong, without the program's name and where to read more.
+    pub fn text(&self) -> String {
+        match self {
+            UsageError::Wrong {
+                argument, expected, ..
+            } => format!("{argument}: {expected}"),
+            UsageError::Unreadable { argument, cause } => {
+                format!("{argument}: cannot read it: {cause}")
+            }
+            UsageError::Unresolved { argument, cause } => {
+                format!("{argument}: cannot resolve the host name: {cause}")
+            }
         }
     }
 }
 
 impl fmt::Display for UsageError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "bestguess: {}", self.text())?;
         match self {
-            UsageError::Wrong {
-                argument,
-                expected,
-                help,
-            } => {
-                write!(out, "bestguess: {argument}: {expected} (see {help})")
-            }
-            UsageError::Unresolved { argument, cause } => {
-                write!(
-                    out,
-                    "bestguess: {argument}: cannot resolve the host name: {cause}"
-                )
-            }
+            UsageError::Wrong { help, .. } => write!(out, " (see {help})"),
+            _ => Ok(()),
         }
     }
 }
@@ -222,16 +238,6 @@ pub fn parse_with(
         (None, Program::Demo) => Command::Demo(commands::demo(&words)?),
     };
     Ok(Invocation { command, verbosity })
-}
-
-/// Reads one server as it stands on the command line, `[HOST:]PORT` or `unix:/path` with what may
-/// follow, from a caller that can not wait until a name is looked up.
-///
-/// # Errors
-///
-/// What was expected, as a noun phrase.
-pub fn server(text: &str) -> Result<ServerConfig, String> {
-    commands::server(text)
 }
 
 /// Asks the system for an address of `host`, IPv4 if it has one. The port returned is 0.

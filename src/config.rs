@@ -59,6 +59,15 @@ pub struct ServerConfig {
     pub backup: bool,
 }
 
+/// Where the servers were named, so that they can be read again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerSource {
+    /// The arguments of the command line.
+    pub arguments: Vec<String>,
+    /// A file of more.
+    pub file: Option<PathBuf>,
+}
+
 /// What a health check asks and which answer is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckMode {
@@ -197,6 +206,8 @@ pub struct Config {
     pub listen: Address,
     /// At least one server.
     pub servers: Vec<ServerConfig>,
+    /// Where they were named.
+    pub source: ServerSource,
     /// At most this many pairs at once (N), at least 1.
     pub parallel: usize,
     /// At most this many client connections; none: what the file limit allows.
@@ -295,6 +306,7 @@ impl Config {
         Config {
             listen,
             servers,
+            source: ServerSource::default(),
             parallel: 1024,
             clients_max: None,
             policy: Policy::BestGuess,

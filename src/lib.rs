@@ -4,7 +4,7 @@
 //!
 //! | layer | what it owns |
 //! |---|---|
-//! | [`cli`], [`logging`], [`demo`], [`origin`] | the program around the balancer: arguments, log lines, the built-in server |
+//! | [`cli`], [`logging`], [`demo`], [`origin`], [`reload`] | the program around the balancer: arguments, log lines, the built-in server |
 //! | [`proxy`] | all clients, links and checks, and [`proxy::Proxy::turn`], the only loop |
 //! | [`pair`], [`client`], [`link`], [`probe`] | one pair and its pump; one client with its task; one pooled connection; one check |
 //! | [`admin`] | what can be seen and changed from outside: requests taken apart, answers written |
@@ -52,4 +52,5 @@ pub mod pair;
 pub mod pipes;
 pub mod probe;
 pub mod proxy;
+pub mod reload;
 pub mod report;

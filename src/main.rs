@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bestguess::access::writer;
@@ -14,6 +15,7 @@ use bestguess::config::{AdminConfig, CheckMode, Config};
 use bestguess::health::Standing;
 use bestguess::net::mio::{MioNet, raise_file_limit};
 use bestguess::proxy::{Flow, Proxy};
+use bestguess::reload::Reload;
 use bestguess::{demo, logging, origin};
 use log::{error, info, warn};
 
@@ -78,13 +80,17 @@ fn serve(mut config: Config) -> io::Result<ExitCode> {
         config.check.every,
     );
     let access_log = config.access_log.as_ref().map(writer::start).transpose()?;
+    let waker = Arc::new(net.waker()?);
+    let mut reload = Reload::new(config.source.clone(), config.listen.clone(), waker);
     let mut proxy = Proxy::new(net, config, clients_max, chance());
     proxy.read_servers_by(cli::server);
     let access_log = access_log.map(|(outlet, writer)| {
         proxy.access().write_to(outlet);
         writer
     });
-    while proxy.turn()? == Flow::Continue {}
+    while proxy.turn()? == Flow::Continue {
+        reload.go_on(&mut proxy);
+    }
     proxy.net_mut().close_admin();
     if let Some(writer) = access_log {
         proxy.access().close();

@@ -179,6 +179,8 @@ pub enum Signal {
     Stop,
     /// USR1: the files that are written were moved away; write to new ones in their place.
     Reopen,
+    /// HUP: what was read at the start may be different now; read it again.
+    Reload,
 }
 
 /// One non-blocking stream socket.

@@ -63,6 +63,7 @@ pub struct Proxy<N: Net> {
     servers: Vec<Server<N::Socket>>,
     /// Servers that were removed and still have something under way.
     leaving: usize,
+    must_reload: bool,
     guess: Guess,
     /// The last guesses with their reasons, if those were asked for.
     guesses: VecDeque<(Time, Reasons)>,
@@ -213,6 +214,7 @@ impl<N: Net> Proxy<N> {
             tasks: Slab::new(),
             servers,
             leaving: 0,
+            must_reload: false,
             deadlines: Deadlines::default(),
             run: VecDeque::new(),
             queue: VecDeque::new(),
@@ -429,6 +431,7 @@ impl<N: Net> Proxy<N> {
             match signal {
                 Signal::Stop => self.stop(),
                 Signal::Reopen => self.tools.access.reopen(),
+                Signal::Reload => self.reload(),
             }
         }
     }

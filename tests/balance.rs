@@ -31,6 +31,8 @@ mod files;
 mod outage;
 #[path = "balance/queue.rs"]
 mod queue;
+#[path = "balance/reload.rs"]
+mod reload;
 #[path = "balance/requests.rs"]
 mod requests;
 #[path = "balance/responses.rs"]

@@ -1,11 +1,11 @@
 //! The grammar of addresses: `[HOST:]PORT`, `[v6]:PORT`, `unix:/path`, and for servers a range of
-//! ports and the suffixes `,weight=W` and `,max=M`.
+//! ports and the suffixes `,weight=W`, `,max=M` and `,backup`.
 //!
 //! Pure: a host name stays a name here, the parent has it resolved.
 
 use super::Resolver;
 use super::value::{self, Expected};
-use crate::config::Address;
+use crate::config::{Address, ServerConfig};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
@@ -53,6 +53,21 @@ pub(super) struct Servers {
     pub(super) weight: f64,
     /// The bound of each.
     pub(super) max: Option<u32>,
+    /// Whether each only stands by.
+    pub(super) backup: bool,
+}
+
+impl Servers {
+    /// Number `offset`, below the count of the place, which was `found` there.
+    pub(super) fn config(&self, found: &Found, offset: usize) -> ServerConfig {
+        ServerConfig {
+            name: self.place.name(offset),
+            weight: self.weight,
+            max: self.max,
+            backup: self.backup,
+            ..ServerConfig::new(found.address(offset))
+        }
+    }
 }
 
 /// Where a place is, once its name has been looked up.
@@ -141,21 +156,26 @@ pub(super) fn servers(text: &str) -> Result<Servers, Expected> {
     if matches!(place, Place::Tcp { first: 0, .. }) {
         return Err("a port from 1 to 65535".to_owned());
     }
-    let (mut weight, mut max) = (None, None);
+    let (mut weight, mut max, mut backup) = (None, None, None);
     for part in parts {
         let again = match part.split_once('=') {
             Some(("weight", number)) => weight.replace(value::weight(number)?).is_some(),
             Some(("max", number)) => max.replace(value::whole(number, 1, MAX_MAX)?).is_some(),
-            _ => return Err("nothing but ,weight=W or ,max=M behind the address".to_owned()),
+            None if part == "backup" => backup.replace(()).is_some(),
+            _ => {
+                let expected = "nothing but ,weight=W ,max=M or ,backup behind the address";
+                return Err(expected.to_owned());
+            }
         };
         if again {
-            return Err("each of ,weight= and ,max= at most once".to_owned());
+            return Err("each of ,weight= ,max= and ,backup at most once".to_owned());
         }
     }
     Ok(Servers {
         place,
         weight: weight.unwrap_or(1.0),
         max,
+        backup: backup.is_some(),
     })
 }
 
@@ -365,8 +385,13 @@ mod tests {
         assert_eq!((read.weight, read.max), (0.5, Some(10)));
         let read = servers("unix:/run/app.sock,max=1").unwrap();
         assert_eq!((read.weight, read.max), (1.0, Some(1)));
+        assert!(servers("9001,backup,max=2").unwrap().backup);
+        assert!(!servers("9001,max=2").unwrap().backup);
         for suffix in [
             ",",
+            ",backup=1",
+            ",backup,backup",
+            ",Backup",
             ",weight",
             ",weight=",
             ",weight=0",

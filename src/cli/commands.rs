@@ -3,12 +3,11 @@
 //! Every word is read before any name is looked up: a lookup can take long, and a mistake that can
 //! be seen without one is told at once.
 
-use super::address::{self, Found, Place, Servers};
+use super::address::{self, Found, Place};
 use super::draft::Draft;
-use super::value::Expected;
-use super::{Command, Demo, Origin, Program, Resolver, UsageError, one_line, quoted, value};
-use crate::config::{AdminConfig, SERVERS_MAX, ServerConfig};
-use std::collections::HashSet;
+use super::servers::{self, Source};
+use super::{Command, Demo, Origin, Program, Resolver, UsageError, quoted, value};
+use crate::config::AdminConfig;
 use std::net::Ipv4Addr;
 
 /// `PORT SERVER...`
@@ -24,33 +23,11 @@ pub(super) fn balancer(
     };
     let listen = address::listener(port, Ipv4Addr::UNSPECIFIED)
         .map_err(|expected| refuse(program, "PORT", port, &expected))?;
-    let arguments = server_arguments(words)?;
-    let listen = look_up("PORT", port, &listen, resolver)?.address(0);
     let mut config = draft.config;
-    let mut known = HashSet::new();
-    for (word, servers) in arguments {
-        let found = look_up("SERVER", word, &servers.place, resolver)?;
-        for offset in 0..servers.place.count() {
-            let name = servers.place.name(offset);
-            let address = found.address(offset);
-            if address.reaches(&listen) {
-                let expected = format!("another address than {listen}, where the balancer listens");
-                return Err(refuse(program, "SERVER", word, &expected));
-            }
-            if !known.insert(address.to_string()) {
-                let expected = format!("each server once, but {address} is there already");
-                return Err(refuse(program, "SERVER", word, &expected));
-            }
-            let (weight, max) = (servers.weight, servers.max);
-            config.servers.push(ServerConfig {
-                name,
-                address,
-                weight,
-                max,
-                backup: false,
-            });
-        }
-    }
+    config.source.arguments = words.to_vec();
+    let source = Source::read(&config.source)?;
+    let listen = look_up("PORT", port, &listen, resolver)?.address(0);
+    config.servers = source.look_up(&listen, resolver)?;
     config.admin = match (&draft.admin, draft.admin_token) {
         (Some((text, place)), token) => {
             let listen = look_up("--admin", text, place, resolver)?.address(0);
@@ -68,26 +45,6 @@ pub(super) fn balancer(
         Command::Test(config)
     } else {
         Command::Serve(config)
-    })
-}
-
-/// One SERVER, at an address of numbers.
-pub(super) fn server(text: &str) -> Result<ServerConfig, Expected> {
-    let servers = address::servers(text)?;
-    if servers.place.count() != 1 {
-        return Err("one server at a time, e.g. 127.0.0.1:9004".to_owned());
-    }
-    let never = |_: &str| Err(std::io::ErrorKind::Unsupported.into());
-    let found = servers.place.look_up(&never).map_err(|_| {
-        "an address of numbers, e.g. 127.0.0.1:9004: to look a name up would hold up all requests"
-            .to_owned()
-    })?;
-    Ok(ServerConfig {
-        name: servers.place.name(0),
-        address: found.address(0),
-        weight: servers.weight,
-        max: servers.max,
-        backup: false,
     })
 }
 
@@ -141,34 +98,7 @@ fn look_up(
     place: &Place,
     resolver: &Resolver<'_>,
 ) -> Result<Found, UsageError> {
-    place
-        .look_up(resolver)
-        .map_err(|cause| UsageError::Unresolved {
-            argument: format!("{kind} {}", quoted(text)),
-            cause: one_line(&cause.to_string()),
-        })
-}
-
-/// The servers as they were written: at least one, and not too many.
-fn server_arguments(words: &[String]) -> Result<Vec<(&String, Servers)>, UsageError> {
-    let program = Program::Balancer;
-    if words.is_empty() {
-        let expected = "expected one or more behind the PORT, e.g. bestguess 8080 9001 9002";
-        return Err(program.refuse("SERVER", expected));
-    }
-    let mut arguments = Vec::with_capacity(words.len());
-    let mut count = 0;
-    for word in words {
-        let servers = address::servers(word)
-            .map_err(|expected| refuse(program, "SERVER", word, &expected))?;
-        count += servers.place.count();
-        if count > SERVERS_MAX {
-            let expected = format!("at most {SERVERS_MAX} servers in all");
-            return Err(refuse(program, "SERVER", word, &expected));
-        }
-        arguments.push((word, servers));
-    }
-    Ok(arguments)
+    servers::look_up(&format!("{kind} {}", quoted(text)), place, resolver)
 }
 
 /// The error of one positional; `expected` is a noun phrase.

@@ -34,6 +34,7 @@ pub(super) enum Takes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
     Load,
+    Servers,
     Checks,
     Times,
     Requests,
@@ -165,6 +166,31 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
         group: Group::Load,
         help: "how a server is chosen",
         apply: policy,
+    },
+    OptionSpec {
+        short: "",
+        long: "--servers-file",
+        takes: Takes::Value("PATH"),
+        env: "BESTGUESS_SERVERS_FILE",
+        default: "",
+        group: Group::Servers,
+        help: "more of them, one per line; read again on HUP",
+        apply: |draft, text| put(&mut draft.config.source.file, value::path(text).map(Some)),
+    },
+    OptionSpec {
+        short: "",
+        long: "--slow-start",
+        takes: Takes::Value("TIME"),
+        env: "BESTGUESS_SLOW_START",
+        default: "0",
+        group: Group::Servers,
+        help: "for one that is back to get its full share",
+        apply: |draft, text| {
+            put(
+                &mut draft.config.check.slow_start,
+                value::time_or_zero(text),
+            )
+        },
     },
     OptionSpec {
         short: "-R",

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use mio::{Events, Interest, Poll};
+use mio::{Events, Interest, Poll, Waker};
 use rustix::process::{self, Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, SockRef, Type};
@@ -27,11 +27,14 @@ const BACKLOG: i32 = 4096;
 const FILES_MAX: usize = 1 << 20;
 /// The signals' token: an owner that no socket of ours has.
 const SIGNALS: mio::Token = mio::Token(usize::MAX);
+/// The waker's token, another such owner.
+const WAKER: mio::Token = mio::Token(usize::MAX - 1);
 /// The signals that are heard, and what each asks for.
-const HEARD: [(process::Signal, Signal); 3] = [
+const HEARD: [(process::Signal, Signal); 4] = [
     (process::Signal::TERM, Signal::Stop),
     (process::Signal::INT, Signal::Stop),
     (process::Signal::USR1, Signal::Reopen),
+    (process::Signal::HUP, Signal::Reload),
 ];
 
 /// The network of this machine.
@@ -114,7 +117,7 @@ impl MioNet {
         })
     }
 
-    /// Hears of TERM, INT and USR1 from now on, instead of being ended by them.
+    /// Hears of TERM, INT, USR1 and HUP from now on, instead of being ended by them.
     ///
     /// # Errors
     /// Those of the operating system.
@@ -125,6 +128,14 @@ impl MioNet {
             .register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
+    }
+
+    /// What wakes the poll from another thread. To be asked for once.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn waker(&self) -> io::Result<Waker> {
+        Waker::new(self.poll.registry(), WAKER)
     }
 
     /// The address that the listener really has: the port is the one that the system chose for 0.
@@ -168,6 +179,10 @@ impl Net for MioNet {
                     let came = signals.pending();
                     self.asked.extend(came.filter_map(asked_by));
                 }
+                continue;
+            }
+            if event.token() == WAKER {
+                // Whoever woke us is looked after behind the turn.
                 continue;
             }
             let mut ready = Ready::NONE;

@@ -142,6 +142,16 @@ impl<N: Net> Proxy<N> {
         Ok(())
     }
 
+    /// Whoever drives the loop is to read again where the servers were named.
+    pub fn reload(&mut self) {
+        self.must_reload = true;
+    }
+
+    /// Whether that was said since the last call.
+    pub fn take_reload(&mut self) -> bool {
+        std::mem::take(&mut self.must_reload)
+    }
+
     /// The servers that were not removed, with their indices.
     fn present(&self) -> impl Iterator<Item = (usize, &ServerConfig)> {
         self.servers

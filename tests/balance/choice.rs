@@ -21,7 +21,7 @@ fn reporting(name: &'static str, errors: u64, load: u64) -> Peer {
     Peer::near_reporting(answers_as(name), Some((errors, load)))
 }
 
-fn name_of(response: &crate::wire::Response) -> String {
+pub(crate) fn name_of(response: &crate::wire::Response) -> String {
     assert_eq!(response.status, 200, "{response:?}");
     response.field("Server").unwrap().to_owned()
 }
