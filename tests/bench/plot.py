@@ -58,7 +58,8 @@ def read(lines):
     found, heading = {}, ""
     for line in lines:
         if line.startswith("Linux "):
-            heading = line.split("; layout")[0].strip()
+            # Of the kernel's version two numbers say enough.
+            heading = re.sub(r"^(Linux \d+\.\d+)\S*?(,? )", r"\1\2", line.split("; layout")[0].strip())
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         workload = re.fullmatch(r"keep(\d+)", cells[0])
         if not workload or len(cells) < 8:
