@@ -8,6 +8,7 @@
 //! | `session` | one connection: heads, small contents, answers, the backlog of a reader of events |
 //! | `ask`, `guard` | what a request asks for, and whether it may |
 //! | `answer`, `json` | how answers are written |
+//! | `page`, `digest` | the dashboard, and what it may do |
 //! | `view`, `status`, `exposition` | what there is to see; as JSON; for Prometheus |
 //! | `choices` | the last choices of a server, with their reasons |
 //! | `feed` | what happens, for those who read along |
@@ -17,10 +18,12 @@
 pub mod answer;
 pub mod ask;
 pub mod choices;
+mod digest;
 pub mod exposition;
 pub mod feed;
 pub mod guard;
 pub mod json;
+pub mod page;
 pub mod session;
 pub mod status;
 pub mod view;
@@ -37,8 +40,6 @@ use guard::Guard;
 use json::Json;
 use session::Session;
 
-/// The dashboard, in one file.
-pub const PAGE: &str = include_str!("admin/page.html");
 /// What can be asked for.
 pub const OPENAPI: &str = include_str!("admin/openapi.json");
 /// Connections at once. Descriptors for them are set aside, so that a flood of clients leaves them.

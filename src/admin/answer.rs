@@ -1,12 +1,9 @@
 //! An answer of the admin listener, and the fields that all of them carry.
 
 use super::ask::Denied;
+use super::page;
 use crate::http::head::Version;
 use crate::http::reply::reason;
-
-/// What the page may do: run what it holds itself and ask this listener, nothing else.
-const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-    img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Types of content.
 pub const TEXT: &str = "text/plain; charset=utf-8";
@@ -98,7 +95,7 @@ impl Answer {
             }
             Content::Whole(kind, content) => {
                 if *kind == HTML {
-                    line(&["Content-Security-Policy: ", POLICY]);
+                    line(&["Content-Security-Policy: ", &page::policy()]);
                     line(&["X-Frame-Options: DENY"]);
                 }
                 line(&["Content-Type: ", kind]);
