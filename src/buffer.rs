@@ -74,6 +74,11 @@ impl Block {
         }
     }
 
+    /// Keeps only the first `count` bytes of what is in it.
+    pub fn truncate(&mut self, count: usize) {
+        self.end = self.end.min(self.start + count.min(self.len()) as u32);
+    }
+
     /// Appends as many of `bytes` as fit and tells how many that were.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room());

@@ -38,6 +38,8 @@ pub struct Client<S> {
     pub peer: Option<SocketAddr>,
     /// Whether it is in the run queue already.
     pub will_run: bool,
+    /// Whether it is among those whose gathered responses are to be sent.
+    pub will_flush: bool,
 }
 
 /// What a client is doing.
@@ -81,6 +83,10 @@ pub struct Task {
     pub up: Lane,
     /// What of the response is on its way to the client in a pipe.
     pub down: Lane,
+    /// Whole responses that wait a moment for the next one; then there is nothing in `answer`.
+    pub gathered: Option<Block>,
+    /// How much of `answer`, from its start, belongs to whole responses before this one.
+    pub owed: usize,
     /// The response's trailer section, which goes behind that; mostly empty.
     pub trailers: Vec<u8>,
     /// Whether the server sent bytes behind its response.
@@ -221,6 +227,8 @@ impl Task {
             answer: None,
             up: Lane::default(),
             down: Lane::default(),
+            gathered: None,
+            owed: 0,
             trailers: Vec::new(),
             has_rest: false,
             waiting: Waiting::Head,
@@ -246,6 +254,7 @@ impl Task {
             &mut self.request,
             &mut self.heard,
             &mut self.answer,
+            &mut self.gathered,
         ] {
             pool.give_from(place);
         }
@@ -291,15 +300,17 @@ impl Task {
         tools.pool.give_from(&mut self.heard);
     }
 
-    /// The next request of the same client: what it has sent already stays.
+    /// The next request of the same client: what it has sent already stays, and what it is yet to get.
     pub fn renew(&mut self, tools: &mut Tools) {
         let mut inbound = self.inbound.take();
         if mutant::is(Mutant::PipelinedRequestDropped) {
             tools.pool.give_from(&mut inbound);
         }
+        let gathered = self.gathered.take();
         self.release(&mut tools.pool);
         *self = Task {
             inbound,
+            gathered,
             ..Task::new(self.client)
         };
     }
@@ -314,6 +325,7 @@ impl<S: Socket> Client<S> {
             alarm: Alarm::default(),
             peer,
             will_run: false,
+            will_flush: false,
         }
     }
 

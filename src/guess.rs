@@ -133,6 +133,11 @@ impl Ticket {
     pub fn sent_whole(&mut self, now: Time) {
         self.sent = now;
     }
+
+    /// How long the request has been at its server.
+    pub fn age(&self, now: Time) -> Duration {
+        now.since(self.sent)
+    }
 }
 
 impl Guess {

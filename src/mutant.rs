@@ -49,10 +49,11 @@ pub enum Mutant {
     PipeReusedWithBytes,
     ReadinessLostBehindAnySplice,
     SpliceOverruns,
+    GatheredOvertaken,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 42] = [
+pub const ALL: &[Mutant] = &[
     Mutant::LinkGenerationIgnored,
     Mutant::ClientGenerationIgnored,
     Mutant::ReadinessLostBehindAnyRead,
@@ -95,6 +96,7 @@ pub const ALL: [Mutant; 42] = [
     Mutant::PipeReusedWithBytes,
     Mutant::ReadinessLostBehindAnySplice,
     Mutant::SpliceOverruns,
+    Mutant::GatheredOvertaken,
 ];
 
 /// Whether this bug is in.

@@ -4,6 +4,7 @@
 //! once. Only what the other side would not take goes into a block, and while a block is there
 //! nothing more is read for it: that is the backpressure. Decides nothing about servers.
 
+pub mod gather;
 mod splice;
 mod tunnel;
 
@@ -92,7 +93,7 @@ pub fn pump<S: Socket>(
 
 /// Sends what the client has still to take of a response whose link is gone.
 pub fn finish<S: Socket>(client: &mut Client<S>, task: &mut Task, tools: &mut Tools) -> Next {
-    match flush_block(&mut client.conn, &mut task.answer, &mut tools.pool) {
+    match gather::go_on(client, task, &mut tools.pool) {
         Ok(moved) => task.has_moved |= moved > 0,
         Err(_) => return Next::Failed(Fault::ClientGone),
     }
@@ -222,7 +223,7 @@ fn send_response<S: Socket>(
     tools: &mut Tools,
     pipes: &mut Pipes<S::Pipe>,
 ) -> Result<usize, Fault> {
-    let mut moved = flush_block(&mut client.conn, &mut task.answer, &mut tools.pool)?;
+    let mut moved = gather::go_on(client, task, &mut tools.pool)?;
     moved += splice::flush_response(client, task, pipes)?;
     while !task.has_answer()
         && matches!(
@@ -233,7 +234,13 @@ fn send_response<S: Socket>(
         && moved < tools.turn_bytes
     {
         let is_awaited = task.exchange.is_unanswered();
-        let limit = read_limit(&tools.pool).min(if is_awaited { READ_HEAD } else { READ_MAX });
+        let limit = match (is_awaited, &task.gathered) {
+            (false, _) => READ_MAX,
+            (true, None) => READ_HEAD,
+            // What is read has to fit behind what waits already.
+            (true, Some(_)) => READ_TIGHT,
+        };
+        let limit = limit.min(read_limit(&tools.pool));
         let room = tools
             .scratch
             .get_mut(HEADROOM..HEADROOM + limit)
@@ -275,15 +282,17 @@ fn send_response<S: Socket>(
         pipes.note(&mut task.down, count);
         if is_awaited {
             // Parts of a head are no progress: who sends it byte by byte has no more time for it.
-            moved += answer_head(client, task, tools, count)?;
+            moved += answer_head(client, link, task, tools, count)?;
         } else {
             moved += count;
             let Tools {
                 scratch,
                 head,
                 pool,
+                now,
                 ..
             } = &mut *tools;
+            let now = *now;
             let bytes = scratch
                 .get_mut(HEADROOM..HEADROOM + count)
                 .unwrap_or_default();
@@ -291,7 +300,7 @@ fn send_response<S: Socket>(
             head.clear();
             let reframing = task.exchange.reframing();
             let piece = around(scratch, head, HEADROOM, kept, reframing).ok_or(Fault::TooLong)?;
-            send(&mut client.conn, piece, &mut task.answer, pool)?;
+            gather::pass_on(client, link, task, piece, (pool, now))?;
         }
     }
     if !task.has_answer() && !task.trailers.is_empty() {
@@ -311,6 +320,7 @@ fn send_response<S: Socket>(
 /// the content that came along in one piece. Tells how many of them were of use by now.
 fn answer_head<S: Socket>(
     client: &mut Client<S>,
+    link: &Link<S>,
     task: &mut Task,
     tools: &mut Tools,
     count: usize,
@@ -324,8 +334,10 @@ fn answer_head<S: Socket>(
         is_draining,
         retry_statuses,
         told,
+        now,
         ..
     } = tools;
+    let now = *now;
     let mut hearing = Hearing {
         slots,
         date,
@@ -366,13 +378,13 @@ fn answer_head<S: Socket>(
             }) => {
                 block.consume(content);
                 task.heard = Some(block);
-                send(&mut client.conn, head, &mut task.answer, pool)?;
+                gather::pass_on(client, link, task, head, (pool, now))?;
                 Ok(content)
             }
             Ok(_) => {
                 pool.give(block);
                 task.drop_sent(pool);
-                send(&mut client.conn, head, &mut task.answer, pool)?;
+                gather::pass_on(client, link, task, head, (pool, now))?;
                 Ok(count)
             }
             Err(fault) => {
@@ -388,14 +400,14 @@ fn answer_head<S: Socket>(
         if !rest.is_empty() && !pool.append(&mut task.heard, rest) {
             return Err(Fault::Response(Refusal::HeadTooLong));
         }
-        send(&mut client.conn, head, &mut task.answer, pool)?;
+        gather::pass_on(client, link, task, head, (pool, now))?;
         return Ok(judged.content);
     }
     task.drop_sent(pool);
     let content = HEADROOM + judged.content;
     let reframing = task.exchange.reframing();
     let piece = around(scratch, head, content, judged.kept, reframing).ok_or(Fault::TooLong)?;
-    send(&mut client.conn, piece, &mut task.answer, pool)?;
+    gather::pass_on(client, link, task, piece, (pool, now))?;
     Ok(count)
 }
 

@@ -73,6 +73,9 @@ pub struct Proxy<N: Net> {
     deadlines: Deadlines,
     /// Clients that have more to do without waiting for anything.
     run: VecDeque<Token>,
+    /// Clients with whole responses that wait for the next one, until then.
+    gathering: Vec<Token>,
+    gather_until: Time,
     /// Waiting requests, first in first out: ticket, task, and since when. One that left stays as a
     /// dead ticket.
     queue: VecDeque<(u64, usize, Time)>,
@@ -217,6 +220,8 @@ impl<N: Net> Proxy<N> {
             must_reload: false,
             deadlines: Deadlines::default(),
             run: VecDeque::new(),
+            gathering: Vec::new(),
+            gather_until: Time(0),
             queue: VecDeque::new(),
             queued: 0,
             tickets: 0,
@@ -264,6 +269,7 @@ impl<N: Net> Proxy<N> {
         self.events = events;
         self.hear_signals();
         self.run_again();
+        self.flush_gathered();
         self.expire();
         self.accept();
         self.admit();
@@ -354,10 +360,12 @@ impl<N: Net> Proxy<N> {
             false => Some(self.rounds.next()),
         };
         let accept = (self.is_listener_ready && self.may_accept()).then_some(self.accept_again);
+        let gathered = (!self.gathering.is_empty()).then_some(self.gather_until);
         [
             self.deadlines.next(),
             round,
             accept,
+            gathered,
             self.drain,
             self.admin_due(),
             self.tools.access.due(),

@@ -37,6 +37,8 @@ enum Manner {
     Deaf,
     Silent,
     Says(Vec<u8>),
+    /// The same, and nothing ever after.
+    SaysOnce(Vec<u8>),
     /// One byte at a time, with this pause.
     Drips(Vec<u8>, Duration),
 }
@@ -48,6 +50,8 @@ struct End {
     inbox: VecDeque<u8>,
     /// What the balancer has sent.
     got: Vec<u8>,
+    /// In how many sends.
+    sends: usize,
     /// How much of it was not taken yet at most; none: all is taken at once.
     room: Option<usize>,
     has_ended: bool,
@@ -96,8 +100,14 @@ impl World {
         if !end.got.ends_with(b"\r\n\r\n") {
             return;
         }
-        match end.manner.clone() {
-            Some(Manner::Says(bytes)) => self.at(Duration::ZERO, Act::Say(index, bytes)),
+        let manner = end.manner.clone();
+        if matches!(manner, Some(Manner::SaysOnce(_))) {
+            end.manner = Some(Manner::Silent);
+        }
+        match manner {
+            Some(Manner::Says(bytes) | Manner::SaysOnce(bytes)) => {
+                self.at(Duration::ZERO, Act::Say(index, bytes))
+            }
             Some(Manner::Drips(bytes, pause)) => {
                 for (number, byte) in bytes.into_iter().enumerate() {
                     self.at(pause * number as u32, Act::Say(index, vec![byte]));
@@ -133,6 +143,7 @@ impl Socket for Wire {
         }
         end.room = end.room.map(|room| room - count);
         end.got.extend_from_slice(&bytes[..count]);
+        end.sends += 1;
         world.answer(self.1);
         Ok(count)
     }
@@ -496,4 +507,39 @@ fn a_tunnel_has_an_hour_and_a_half_closed_one_a_minute() {
     let client = scene.client(ask);
     scene.every(100 * SECOND, 1, || Act::End(client));
     assert_ends(&mut scene, client, 160 * SECOND, "HTTP/1.1 101 ");
+}
+
+/// A response that goes on to its client as it is.
+const DATED: &str =
+    "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn responses_that_come_soon_reach_a_pipelining_client_in_one_send() {
+    let mut scene = Scene::new(Manner::Says(DATED.into()), |_| {});
+    let client = scene.client(&GET.repeat(5));
+    scene.got(client, &DATED.repeat(5));
+    assert_eq!(scene.queues.0.borrow().ends[client].sends, 1);
+}
+
+#[test]
+fn a_whole_response_waits_a_moment_for_the_next_one_and_no_longer() {
+    let mut scene = Scene::new(Manner::SaysOnce(DATED.into()), |_| {});
+    let client = scene.client(&GET.repeat(2));
+    let waited = scene.got(client, DATED);
+    let moment = Duration::from_millis(1);
+    assert!(waited >= moment && waited <= 3 * moment, "{waited:?}");
+    // What comes of the second request stands behind it.
+    let (_, got) = scene.ended(client);
+    let (first, second) = got.split_at(DATED.len());
+    assert_eq!(first, DATED);
+    assert!(second.starts_with("HTTP/1.1 504 "), "{second}");
+}
+
+#[test]
+fn a_response_waits_for_no_other_where_servers_take_their_time() {
+    let slow = Manner::Drips(DATED.into(), Duration::from_millis(1));
+    let mut scene = Scene::new(slow, |_| {});
+    let client = scene.client(&GET.repeat(2));
+    scene.got(client, &DATED.repeat(2));
+    assert!(scene.queues.0.borrow().ends[client].sends > 1);
 }

@@ -15,7 +15,7 @@ use crate::http::head::Method;
 use crate::http::reply::{self, Reply};
 use crate::mutant::{self, Mutant};
 use crate::net::Net;
-use crate::pair;
+use crate::pair::{self, gather};
 use crate::probe::Failure;
 
 /// How many servers one request may have break off before it is given up.
@@ -82,6 +82,12 @@ impl<N: Net> Proxy<N> {
                 let Some(task) = self.tasks.get_mut(key) else {
                     return Next::Wait;
                 };
+                if task.link.is_none()
+                    && task.exchange.is_unanswered()
+                    && gather::go_on(client, task, &mut self.tools.pool).is_err()
+                {
+                    return Next::Failed(Fault::ClientGone);
+                }
                 match (
                     task.link.and_then(|link| self.links.get_mut(link)),
                     task.place,
@@ -95,7 +101,9 @@ impl<N: Net> Proxy<N> {
                     (None, Place::None) => client.read_head(task, &mut self.tools, &self.config),
                     // Who waits and has ended its stream is taken to have given up: under load that
                     // is what it is, and serving it would cost those who still wait.
-                    (None, _) if client.conn.has_ended() => Next::Failed(Fault::ClientGone),
+                    (None, _) if client.conn.has_ended() && task.owed == 0 => {
+                        Next::Failed(Fault::ClientGone)
+                    }
                     (None, _) => Next::Wait,
                 }
             }
@@ -156,6 +164,35 @@ impl<N: Net> Proxy<N> {
         }
     }
 
+    /// Sends the responses that waited for the next one, once their moment is over.
+    pub(super) fn flush_gathered(&mut self) {
+        if self.gathering.is_empty() || self.tools.now < self.gather_until {
+            return;
+        }
+        let mut gathering = std::mem::take(&mut self.gathering);
+        for token in gathering.drain(..) {
+            let slot = token.slot();
+            let client = self.clients.get_mut(slot);
+            let Some(client) = client.filter(|client| client.conn.token() == token) else {
+                continue;
+            };
+            client.will_flush = false;
+            let ClientState::Busy(key) = client.state else {
+                continue;
+            };
+            let Some(task) = self.tasks.get_mut(key) else {
+                continue;
+            };
+            match gather::flush(client, task, &mut self.tools.pool) {
+                Ok(()) if task.answer.is_none() => {}
+                // What the client would not take is waited for.
+                Ok(()) => self.serve(slot),
+                Err(fault) => self.fail(slot, fault),
+            }
+        }
+        self.gathering = gathering;
+    }
+
     /// Sees to it that an edge or a deadline will bring the client back.
     fn wait(&mut self, slot: usize) {
         let Some(client) = self.clients.get_mut(slot) else {
@@ -173,6 +210,20 @@ impl<N: Net> Proxy<N> {
         let Some(task) = self.tasks.get_mut(key) else {
             return;
         };
+        if task.gathered.is_some() {
+            if task.link.is_none() {
+                // Nobody knows how soon the next response comes.
+                if gather::flush(client, task, &mut self.tools.pool).is_err() {
+                    return self.fail(slot, Fault::ClientGone);
+                }
+            } else if !client.will_flush {
+                if self.gathering.is_empty() {
+                    self.gather_until = self.tools.now + gather::MOMENT;
+                }
+                client.will_flush = true;
+                self.gathering.push(client.conn.token());
+            }
+        }
         let waiting = match (task.place, task.link.and_then(|link| self.links.get(link))) {
             (_, Some(link)) => pair::waiting(client, link, task),
             (_, None) if !task.exchange.is_unanswered() => Waiting::Reader,
@@ -284,7 +335,7 @@ impl<N: Net> Proxy<N> {
                 debug_assert!(fault != Fault::TooLong);
                 self.bugs += u64::from(fault == Fault::TooLong);
                 self.drop_link(key, Outcome::Abandoned);
-                self.close_client(slot);
+                self.cut_client(slot, key);
             }
             Fault::Request(refusal) => {
                 let rule = refusal.rule();
@@ -297,7 +348,7 @@ impl<N: Net> Proxy<N> {
                 if is_unanswered {
                     self.reply(slot, rule.status, rule.text, true);
                 } else {
-                    self.close_client(slot);
+                    self.cut_client(slot, key);
                 }
             }
             Fault::Unwanted(status) => {
@@ -401,7 +452,7 @@ impl<N: Net> Proxy<N> {
             Loss::Reply => self.reply(slot, 502, "the server broke off before it answered", false),
             Loss::Cut => {
                 self.metrics.errors += 1;
-                self.close_client(slot);
+                self.cut_client(slot, key);
             }
             Loss::End => self.close_client(slot),
         }
@@ -449,6 +500,7 @@ impl<N: Net> Proxy<N> {
         };
         reply::write(&mut self.tools.head, &message);
         // Sent by `pair::finish`, with whatever is there to be sent before it.
+        gather::owe(task);
         if !self.tools.pool.append(&mut task.answer, &self.tools.head) {
             self.fail(slot, Fault::TooLong);
         }
@@ -522,6 +574,24 @@ impl<N: Net> Proxy<N> {
         }
     }
 
+    /// The exchange can not be finished, and its link is gone: the connection ends, once the client has
+    /// taken the whole responses before it.
+    fn cut_client(&mut self, slot: usize, key: usize) {
+        let Some(task) = self.tasks.get_mut(key) else {
+            return;
+        };
+        let is_over = matches!(task.exchange.response, ResponseState::Complete);
+        if is_over || !gather::cut_short(task) {
+            return self.close_client(slot);
+        }
+        task.exchange.response = ResponseState::Complete;
+        task.exchange.forbid_next();
+        task.trailers.clear();
+        task.has_moved = true;
+        task.drop_sent(&mut self.tools.pool);
+        self.leave_place(key);
+    }
+
     /// Closes a client and all that it has.
     pub(super) fn close_client(&mut self, slot: usize) {
         let Some(client) = self.clients.get_mut(slot) else {
@@ -534,6 +604,10 @@ impl<N: Net> Proxy<N> {
         client.alarm.clear();
         self.dead_clients.push(slot);
         if let ClientState::Busy(key) = state {
+            if let Some(task) = self.tasks.get_mut(key) {
+                // What is whole is the client's, whatever became of the request behind it.
+                let _ = gather::flush(client, task, &mut self.tools.pool);
+            }
             if self
                 .tasks
                 .get(key)
