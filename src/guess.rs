@@ -235,13 +235,17 @@ impl Guess {
             return;
         }
         let besides = server.in_flight.saturating_sub(1);
+        if self.best.is_silent(now, index, server.in_flight) {
+            // It stood still, and has no claim on what the others were sent meanwhile.
+            self.level(index, Standing::Valid);
+        }
         if is_full {
-            self.best.is_full(index, besides);
+            self.best.is_full(now, index, besides);
         } else if has_failed {
             self.best
                 .failed(now, ticket, Failure::Broken, besides, self.turn);
         } else {
-            self.best.served(now, ticket, self.turn);
+            self.best.served(now, ticket, besides + 1, self.turn);
         }
     }
 
@@ -310,10 +314,7 @@ impl Guess {
         if server.was_away && matches!(standing, Standing::Valid | Standing::Unknown) {
             server.was_away = false;
             server.start_slowly(now, self.slow_start);
-            let others = self.load_of_others(index, standing);
-            if let (Some(server), Some(others)) = (self.servers.get_mut(index), others) {
-                server.rise_to(others);
-            }
+            self.level(index, standing);
         }
         self.refresh(now, index);
     }
@@ -334,6 +335,15 @@ impl Guess {
     fn refresh(&mut self, now: Time, index: usize) {
         if self.policy == Policy::BestGuess {
             self.best.change(now, &self.servers, index, self.turn);
+        }
+    }
+
+    /// Server `index` was away: its load is not below those of all others that stand as well as
+    /// `standing`. Looks at all servers.
+    fn level(&mut self, index: usize, standing: Standing) {
+        let others = self.load_of_others(index, standing);
+        if let (Some(server), Some(others)) = (self.servers.get_mut(index), others) {
+            server.rise_to(others);
         }
     }
 

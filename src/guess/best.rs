@@ -288,6 +288,12 @@ impl Best {
         let per_weight = server.per_weight_risen(now);
         let span = self.time.value() / 2.0;
         let others = learned.others.in_flight(now, span);
+        let ours = Place::of(own * per_weight);
+        let busy = if others == 0.0 {
+            ours
+        } else {
+            Place::of((own + others) * per_weight)
+        };
         let mut is_passing = server.is_rising(now) || learned.others.is_fading(now, span);
         let mut slowness = 1.0;
         if learned.slowness.is_known() {
@@ -309,8 +315,8 @@ impl Best {
         }
         Parts {
             others,
-            curve: self.curve.time(Place::of((own + others) * per_weight)),
-            price: self.prices.of(own * per_weight),
+            curve: self.curve.time(busy),
+            price: self.prices.of(ours),
             slowness,
             silence: learned.silence.wait(now, server.in_flight),
             errors,
@@ -364,12 +370,17 @@ impl Best {
         busy
     }
 
-    /// `ticket`'s request was answered well.
-    pub(super) fn served(&mut self, now: Time, ticket: &Ticket, turn: u64) {
+    /// Whether a server that holds `in_flight` has been silent for longer than can be expected.
+    pub(super) fn is_silent(&self, now: Time, index: usize, in_flight: u32) -> bool {
+        self.servers[index].silence.wait(now, in_flight).is_some()
+    }
+
+    /// `ticket`'s request was answered well by a server that held `in_flight` with it.
+    pub(super) fn served(&mut self, now: Time, ticket: &Ticket, in_flight: u32, turn: u64) {
         let time = nanos(now, ticket.sent);
         self.time.add(time, TIME_MOST);
         let learned = &mut self.servers[ticket.server as usize];
-        learned.silence.heard();
+        learned.silence.heard(now, in_flight);
         learned.answered = now;
         learned.cap.served();
         if ticket.sent >= learned.evidence.bench_until() {
@@ -384,12 +395,16 @@ impl Best {
         let log = ln(time + GRAIN);
         let place = Place::of(f64::from(ticket.busy));
         let learned = &mut self.servers[ticket.server as usize];
+        let is_excused = learned.silence.excuses(ticket.sent);
         let slowness = &mut learned.slowness;
         if self.curve.is_known() {
             let residual = log - self.curve.log(place);
             let deviation = residual - slowness.mean();
             self.variance.add(deviation * deviation, DEVIATION_MOST);
             let sigma = self.variance.value().sqrt();
+            if is_excused {
+                return slowness.learn_excused(residual, sigma);
+            }
             slowness.learn(residual, sigma, self.curve.time(place));
             if slowness.is_confirmed_by(residual) {
                 learned.confirmed = turn;
@@ -418,7 +433,7 @@ impl Best {
                 return self.learn_time(ticket, time, turn);
             }
         } else {
-            learned.silence.heard();
+            learned.silence.heard(now, in_flight + 1);
             if f64::from(ticket.busy) >= FULL_LEAST.max(self.busy.value()) {
                 // As busy as the rest, it turns work away: that is not a fault.
                 return learned.cap.is_full(in_flight);
@@ -442,8 +457,8 @@ impl Best {
     }
 
     /// It turned work away and said when to come again, with `in_flight` besides: it is only full.
-    pub(super) fn is_full(&mut self, index: usize, in_flight: u32) {
-        self.servers[index].silence.heard();
+    pub(super) fn is_full(&mut self, now: Time, index: usize, in_flight: u32) {
+        self.servers[index].silence.heard(now, in_flight + 1);
         self.servers[index].cap.is_full(in_flight);
     }
 

@@ -27,7 +27,7 @@ impl Default for Cap {
 impl Cap {
     /// Whether a server that holds `in_flight` is at its cap.
     pub(super) fn is_reached(&self, in_flight: u32) -> bool {
-        f64::from(in_flight) >= self.now.floor()
+        f64::from(in_flight) + 1.0 > self.now
     }
 
     /// How far a server that holds `in_flight` is above it.

@@ -13,7 +13,7 @@ const PER_DOUBLING: usize = 4;
 /// Doublings above `EXACT`: the curve ends at about a million in flight.
 const DOUBLINGS: usize = 16;
 /// All buckets.
-const BUCKETS: usize = EXACT + PER_DOUBLING * DOUBLINGS;
+pub(super) const BUCKETS: usize = EXACT + PER_DOUBLING * DOUBLINGS;
 /// The last knot.
 const IN_FLIGHT_MAX: f64 = (EXACT << (DOUBLINGS - 1)) as f64;
 /// Answers after which a bucket forgets the oldest.
@@ -204,7 +204,8 @@ impl Place {
         }
     }
 
-    fn between(self, values: &[f64; BUCKETS]) -> f64 {
+    /// What a line through these values at the knots has there.
+    pub(super) fn between(self, values: &[f64; BUCKETS]) -> f64 {
         let low = values.get(self.bucket).copied().unwrap_or(f64::MAX);
         let high = values.get(self.bucket + 1).copied().unwrap_or(low);
         low + (high - low) * self.part
@@ -212,7 +213,7 @@ impl Place {
 }
 
 /// The number in flight at the lower edge of a bucket.
-fn knot(bucket: usize) -> f64 {
+pub(super) fn knot(bucket: usize) -> f64 {
     match bucket.checked_sub(EXACT) {
         None => bucket as f64,
         Some(above) => {

@@ -97,6 +97,26 @@ fn who_hangs_gets_a_handful_before_it_is_left_alone() {
 }
 
 #[test]
+fn who_stood_still_has_no_claim_on_what_the_others_were_sent_meanwhile() {
+    let mut world = World::new(&[(10, 200), (10, 200)]);
+    world.run(200, 20);
+    let mut waiting: Vec<Ticket> = (0..3)
+        .map(|_| world.guess.dispatched(Time(world.now), 0))
+        .collect();
+    world.now += 200 * MILLI;
+    assert!(world.run(100, 20)[0] < 5);
+    world.now += 20 * MILLI;
+    world.end_what_is_due();
+    for ticket in &mut waiting {
+        let now = Time(world.now);
+        world.guess.answered(now, ticket, 200, false);
+        world.guess.finished(now, ticket, Outcome::Served);
+    }
+    let got = world.run(40, 20);
+    assert!((15..=25).contains(&got[0]), "{got:?}");
+}
+
+#[test]
 fn an_outage_of_all_leaves_all_in_use() {
     let mut world = World::new(&[(1, 500), (1, 500), (1, 500)]);
     let got = world.run(900, 5);

@@ -22,6 +22,8 @@ pub(super) struct Silence {
     since: Time,
     /// … and how long that one could be expected to take, in nanoseconds.
     expected: f64,
+    /// When it last said something after it had been silent for too long.
+    ended: Time,
 }
 
 impl Silence {
@@ -34,9 +36,18 @@ impl Silence {
         self.waiting = self.waiting.saturating_add(1);
     }
 
-    /// It said something.
-    pub(super) fn heard(&mut self) {
+    /// It said something, while it held `in_flight` of ours.
+    pub(super) fn heard(&mut self, now: Time, in_flight: u32) {
+        if self.wait(now, in_flight).is_some() {
+            self.ended = now;
+        }
         self.waiting = 0;
+    }
+
+    /// Whether an answer to what was sent at this time may be late because the server stood still,
+    /// which says little of how fast it goes on.
+    pub(super) fn excuses(&self, sent: Time) -> bool {
+        sent < self.ended
     }
 
     /// How long it has been silent in nanoseconds, if that is more than can be expected of a server
@@ -102,7 +113,22 @@ mod tests {
         for _ in 0..9 {
             silence.sent(Time(0), 1.0);
         }
-        silence.heard();
+        silence.heard(Time(2), 9);
         assert_eq!(silence.wait(Time(1_000_000), 9), None);
+    }
+
+    #[test]
+    fn what_was_sent_before_the_end_of_a_silence_is_excused() {
+        let mut silence = Silence::default();
+        for now in [1000, 1005] {
+            silence.sent(Time(now), 10.0);
+        }
+        silence.heard(Time(1010), 2);
+        assert!(!silence.excuses(Time(1005)));
+        for now in [1010, 1015] {
+            silence.sent(Time(now), 10.0);
+        }
+        silence.heard(Time(1300), 2);
+        assert!(silence.excuses(Time(1299)) && !silence.excuses(Time(1300)));
     }
 }

@@ -52,10 +52,8 @@ impl Slowness {
     /// single answers of all servers deviate from their server's mean.
     pub(super) fn learn(&mut self, residual: f64, sigma: f64, time: f64) {
         self.slow.add(residual, SLOW_MOST);
+        self.learn_excused(residual, sigma);
         let mean = self.slow.value();
-        let most = OUTLIER_SIGMAS * sigma.max(FAST_LEAST);
-        self.fast
-            .add(residual.clamp(mean - most, mean + most), FAST_MOST);
         // Mostly there is no difference, and how much noise there is need not be computed.
         let noise = |sigmas: f64, mean: &Mean| sigmas * sigma / mean.count().sqrt();
         let grain = GRAIN / time;
@@ -74,6 +72,15 @@ impl Slowness {
         self.lasting = if lasting == 0.0 { 1.0 } else { exp(lasting) };
         self.sudden = if sudden == 0.0 { 1.0 } else { exp(sudden) };
         self.log = lasting + sudden;
+    }
+
+    /// An answer that is late because the server stood still: a sign of a change, but none of what the
+    /// server lastingly is. What follows from it the next answer will tell.
+    pub(super) fn learn_excused(&mut self, residual: f64, sigma: f64) {
+        let mean = self.slow.value();
+        let most = OUTLIER_SIGMAS * sigma.max(FAST_LEAST);
+        self.fast
+            .add(residual.clamp(mean - most, mean + most), FAST_MOST);
     }
 
     /// It is asked again after a while in which the sudden part has faded to `fresh`: what it was
@@ -105,7 +112,7 @@ impl Slowness {
 
     /// Whether there is a difference at all.
     pub(super) fn is_known(&self) -> bool {
-        self.lasting != 1.0 || self.sudden != 1.0
+        self.log != 0.0
     }
 
     /// Whether it is slower than the curve, which fades.
