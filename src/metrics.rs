@@ -42,8 +42,6 @@ pub struct Metrics {
     pub clients_moved: Moved,
     /// Bytes of links that are closed.
     pub links_moved: Moved,
-    /// Lines of the access log that could not be written.
-    pub access_log_lost: u64,
 }
 
 /// The counts of one server.

@@ -344,6 +344,7 @@ impl<N: Net> Proxy<N> {
             queued: self.queued,
             blocks: self.tools.pool.used_blocks(),
             pipes: self.pipes.used(),
+            admins: self.admin.sessions.len(),
             bugs: self.bugs,
         }
     }
@@ -695,6 +696,8 @@ pub struct Census {
     pub blocks: usize,
     /// Pipes.
     pub pipes: usize,
+    /// Connections to the admin listener.
+    pub admins: usize,
     /// Mistakes of ours so far that cost a client its connection: see the log.
     pub bugs: u64,
 }

@@ -5,6 +5,8 @@
 #![no_main]
 #![allow(dead_code)] // the simulator's modules, of which not all is needed here
 
+#[path = "../../tests/sim/admins.rs"]
+mod admins;
 #[path = "../../tests/sim/answered.rs"]
 mod answered;
 #[path = "../../tests/sim/answers.rs"]

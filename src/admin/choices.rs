@@ -4,7 +4,6 @@
 //! more choices than that is worth, the rest is kept with the chosen server and the next best, which
 //! is who it was decided against. Memory is used again, so that nothing is allocated in the long run.
 
-use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::ask::GUESSES_MAX;
 use super::json::{Bytes, Json};
 use super::view::Clock;
 use crate::config::ServerConfig;
-use crate::guess::{Fitness, Guess, Pick, Reason, Reasons, Rule};
+use crate::guess::{Fitness, Guess, Pick, Reason, Reasons};
 use crate::net::Time;
 
 /// Servers that are kept of one choice.
@@ -27,7 +26,7 @@ const TEXT_MAX: usize = 120;
 /// The last choices.
 #[derive(Debug, Default)]
 pub struct Choices {
-    ring: VecDeque<Choice>,
+    ring: Vec<Choice>,
     /// Where all servers of a choice are looked at.
     whole: Reasons,
     number: u64,
@@ -63,11 +62,14 @@ impl Choices {
             self.renewed = Some(now);
             self.looks = LOOKS_PER_SECOND;
         }
-        let mut choice = match self.ring.len() {
-            GUESSES_MAX.. => self.ring.pop_front().unwrap_or_default(),
-            _ => Choice::default(),
-        };
+        if self.ring.len() < GUESSES_MAX {
+            self.ring.push(Choice::default());
+        }
+        let place = self.number % GUESSES_MAX as u64;
         self.number += 1;
+        let Some(choice) = self.ring.get_mut(place as usize) else {
+            return;
+        };
         choice.number = self.number;
         choice.at = now;
         choice.considered = count;
@@ -84,12 +86,18 @@ impl Choices {
         } else {
             guess.glance_into(now, pick, &mut choice.reasons);
         }
-        self.ring.push_back(choice);
     }
 
     /// The last one.
     pub fn last(&self) -> Option<&Choice> {
-        self.ring.back()
+        self.latest().next()
+    }
+
+    /// All that are kept, the latest first.
+    fn latest(&self) -> impl Iterator<Item = &Choice> {
+        let next = (self.number % GUESSES_MAX as u64) as usize;
+        let (new, old) = self.ring.split_at(next.min(self.ring.len()));
+        new.iter().rev().chain(old.iter().rev())
     }
 
     /// Choices so far.
@@ -116,7 +124,7 @@ impl Choices {
             json.key("time").number(clock.unix_seconds(clock.now));
             json.key("total").whole(self.number);
             json.key("guesses").array(|json| {
-                for choice in self.ring.iter().rev().take(limit) {
+                for choice in self.latest().take(limit) {
                     choice.write(json, clock, servers);
                 }
             });
@@ -133,7 +141,7 @@ impl Choices {
             self.number,
             self.ring.len().min(limit)
         );
-        for choice in self.ring.iter().rev().take(limit) {
+        for choice in self.latest().take(limit) {
             let _ = choice.table(&mut out, clock, servers);
         }
     }
@@ -144,14 +152,22 @@ impl Choice {
     fn name(&mut self, head: &[u8]) {
         self.request.clear();
         self.id.clear();
-        let mut lines = head.split(|byte| *byte == b'\n');
-        let line = lines.next().unwrap_or_default();
-        let line = line.strip_suffix(b" HTTP/1.1\r").unwrap_or(line);
-        self.request
-            .extend_from_slice(line.get(..TEXT_MAX).unwrap_or(line));
         const ID: &[u8] = b"x-request-id:";
-        for line in lines.take_while(|line| line.len() > 1) {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', head) {
+            let line = head.get(start..end).unwrap_or_default();
+            if start == 0 {
+                let line = line.strip_suffix(b" HTTP/1.1\r").unwrap_or(line);
+                let line = line.get(..TEXT_MAX).unwrap_or(line);
+                self.request.extend_from_slice(line);
+            }
+            // Behind the empty line content may begin.
+            if line == b"\r" {
+                return;
+            }
+            start = end + 1;
             if let Some((name, value)) = line.split_at_checked(ID.len())
+                && name.first().is_some_and(|first| first | 0x20 == b'x')
                 && name.eq_ignore_ascii_case(ID)
             {
                 let value = value.trim_ascii();
@@ -181,7 +197,7 @@ impl Choice {
             json.key("server")
                 .maybe(server, |json, index| json.text(name(servers, index)));
             json.key("outcome").text(outcome);
-            json.key("rule").text(rule_name(*rule));
+            json.key("rule").text(rule.name());
             json.key("why")
                 .text(&self.reasons.line(servers).to_string());
             json.key("considered").whole(self.considered);
@@ -316,22 +332,6 @@ fn fitness(fitness: Fitness) -> (&'static str, Option<f64>) {
         Fitness::Refusing => ("refusing", None),
         Fitness::Invalid => ("invalid", None),
         Fitness::Tried => ("tried", None),
-    }
-}
-
-/// How a rule is called.
-fn rule_name(rule: Rule) -> &'static str {
-    match rule {
-        Rule::Only => "only",
-        Rule::Fitness => "fitness",
-        Rule::LeastUnfit => "least_unfit",
-        Rule::Time => "time",
-        Rule::Load => "load",
-        Rule::Errors => "errors",
-        Rule::Unused => "unused",
-        Rule::Chance => "chance",
-        Rule::Plain(_) => "plain",
-        Rule::Nothing => "nothing",
     }
 }
 

@@ -85,7 +85,7 @@ impl Page<'_> {
             (
                 "access_log_lost_total",
                 "Lines of the access log that could not be written.",
-                metrics.access_log_lost,
+                view.access_log_lost,
             ),
             (
                 "bugs_total",

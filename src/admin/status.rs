@@ -45,7 +45,7 @@ pub fn write(json: &mut Json<'_>, view: &View<'_>) {
         json.key("loop_turns_total").whole(metrics.turns);
         summary(json.key("loop_lag"), &metrics.lag);
         json.key("access_log_lost_total")
-            .whole(metrics.access_log_lost);
+            .whole(view.access_log_lost);
         json.key("bugs_total").whole(view.bugs);
         json.key("guesses_total").whole(metrics.guesses);
         servers(json.key("servers"), clock, &view.servers);

@@ -35,6 +35,8 @@ pub struct View<'v> {
     pub clients_max: usize,
     /// Connections to servers.
     pub links: usize,
+    /// Lines of the access log that were lost.
+    pub access_log_lost: u64,
     /// Mistakes of ours.
     pub bugs: u64,
     /// What was counted.

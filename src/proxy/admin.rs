@@ -367,6 +367,7 @@ impl<N: Net> Proxy<N> {
             clients: self.clients.len() - self.dead_clients.len(),
             clients_max: self.clients_max,
             links: self.links.len() - self.dead_links.len(),
+            access_log_lost: self.tools.access.lost(),
             bugs: self.bugs,
             metrics: &self.metrics,
             clients_moved: sum(&mut clients).with(self.metrics.clients_moved),

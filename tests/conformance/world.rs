@@ -123,7 +123,7 @@ impl World {
                 self.play.resume();
                 self.advance();
             }
-            Due::Refuse(_) | Due::Client(..) => {}
+            Due::Refuse(_) | Due::Client(..) | Due::Admin(..) => {}
             Due::PeerReset(conn) => self.tell(conn, Notice::Reset),
             // Here: the next piece of whoever is at the other end.
             Due::Server(conn, _) => self.send_next(conn),

@@ -109,6 +109,8 @@ pub struct Tally {
 pub enum Tap {
     Client(ClientTap),
     Link(LinkTap),
+    /// What somebody at the admin listener was sent.
+    Admin(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -197,6 +199,7 @@ impl Checker {
         debug_assert_eq!(conn, self.taps.len());
         self.taps.push(match peer {
             Peer::Client(_) => Tap::Client(ClientTap::default()),
+            Peer::Admin(_) => Tap::Admin(Vec::new()),
             Peer::Server(server) => {
                 self.step += 1;
                 self.links.push(conn);
@@ -261,9 +264,10 @@ impl Checker {
     pub fn sent(&mut self, conn: ConnId, bytes: &[u8], now: u64, turn: u64) {
         self.step += 1;
         self.turn = turn;
-        match self.taps.get(conn) {
+        match self.taps.get_mut(conn) {
             Some(Tap::Client(_)) => self.sent_to_client(conn, bytes, now),
             Some(Tap::Link(_)) => self.sent_to_server(conn, bytes),
+            Some(Tap::Admin(heard)) => heard.extend_from_slice(bytes),
             None => {}
         }
     }
@@ -277,7 +281,7 @@ impl Checker {
                 self.look_for_ready(conn, false);
             }
             Some(Tap::Link(_)) => self.received_from_server(conn, count),
-            None => {}
+            Some(Tap::Admin(_)) | None => {}
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Due {
     Client(usize, u32),
     /// A server actor's own affair, on this connection.
     Server(ConnId, u32),
+    /// Somebody at the admin listener, on this connection.
+    Admin(ConnId, u32),
     /// The world's own affair.
     World(u32),
 }
@@ -64,6 +66,7 @@ pub enum Notice {
 pub enum Peer {
     Client(usize),
     Server(usize),
+    Admin(usize),
 }
 
 /// How unkind the network is; chances in a thousand.
@@ -174,6 +177,9 @@ pub struct Core {
     /// Tokens of sockets that are gone.
     pub dead_tokens: Vec<Token>,
     pub backlog: VecDeque<ConnId>,
+    /// The same of the admin listener, and whether it has news.
+    pub admin_backlog: VecDeque<ConnId>,
+    pub is_admin_ready: bool,
     pub is_listening: bool,
     pub is_listener_ready: bool,
     pub signals: VecDeque<Signal>,
@@ -195,6 +201,8 @@ impl Core {
             ready: Vec::new(),
             dead_tokens: Vec::new(),
             backlog: VecDeque::new(),
+            admin_backlog: VecDeque::new(),
+            is_admin_ready: false,
             is_listening: true,
             is_listener_ready: false,
             signals: VecDeque::new(),

@@ -1,7 +1,7 @@
 //! The loop, proved by simulation: every fault, every order, from a seed.
 //!
 //! `net` is the balancer's network, over the kernel of `kernel`; `clients` and `servers` are the
-//! actors; `changes` is the operator; `check` with `asked` and `answered` reads along on every socket; `scenario` makes a seed
+//! actors; `changes` is the operator, `admins` are those who look in at the admin listener; `check` with `asked` and `answered` reads along on every socket; `scenario` makes a seed
 //! into trouble; `run` drives one seed through trouble, calm and an empty house.
 //!
 //! - `cargo test --test sim`: the committed seeds, a fixed range, and fresh ones.
@@ -19,6 +19,7 @@
     unreachable_pub
 )]
 
+mod admins;
 mod answered;
 mod answers;
 mod asked;

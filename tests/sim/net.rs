@@ -77,6 +77,25 @@ impl Net for SimNet {
         ))
     }
 
+    fn accept_admin(&mut self) -> io::Result<(SimSocket, Option<SocketAddr>)> {
+        let mut world = self.0.borrow_mut();
+        let core = &mut world.core;
+        let Some(conn) = core.admin_backlog.front().copied() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        if core.descriptors >= core.knobs.descriptors {
+            core.note("admin accept: no descriptors", conn, 0, 0);
+            return Err(io::Error::from_raw_os_error(24));
+        }
+        core.admin_backlog.pop_front();
+        core.note("admin accepted", conn, 0, 0);
+        core.descriptors += 1;
+        core.conns[conn].is_held = true;
+        drop(world);
+        let world = Rc::clone(&self.0);
+        Ok((SimSocket { world, conn }, None))
+    }
+
     fn close_listener(&mut self) {
         let mut world = self.0.borrow_mut();
         let core = &mut world.core;
@@ -391,6 +410,7 @@ impl World {
         let core = &self.core;
         !core.ready.is_empty()
             || (core.is_listener_ready && !core.backlog.is_empty())
+            || (core.is_admin_ready && !core.admin_backlog.is_empty())
             || !core.signals.is_empty()
     }
 
@@ -421,6 +441,14 @@ impl World {
             core.note("event: listener", core.backlog.len(), 0, 0);
             events.push(Event {
                 token: Token::new(Owner::Listener, 0, 0),
+                ready: Ready::READABLE,
+            });
+        }
+        if core.is_admin_ready && !core.admin_backlog.is_empty() {
+            core.is_admin_ready = false;
+            core.note("event: admin listener", core.admin_backlog.len(), 0, 0);
+            events.push(Event {
+                token: Token::ADMIN_DOOR,
                 ready: Ready::READABLE,
             });
         }

@@ -146,6 +146,13 @@ fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
             .check
             .fail(|| format!("left in an empty house: {census:?}, {pooled} pooled, {busy} busy"));
     }
+    {
+        let mut world = world.borrow_mut();
+        let wrong = world.admins.wrong(&world.core.check);
+        if let Some(wrong) = wrong {
+            world.core.check.fail(|| wrong);
+        }
+    }
     changes::compare(&driver.proxy, &mut world.borrow_mut());
 }
 

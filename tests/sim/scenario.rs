@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bestguess::config::{
-    Address, Budgets, CheckConfig, CheckMode, Config, Policy, ServerConfig, Timeouts,
+    Address, AdminConfig, Budgets, CheckConfig, CheckMode, Config, Policy, ServerConfig, Timeouts,
 };
 
 use super::check::Rules;
@@ -39,6 +39,8 @@ pub struct Scenario {
     pub spares: usize,
     /// The operator changes something about this often; 0: never.
     pub changes: u64,
+    /// Somebody comes to the admin listener about this often; 0: there is none.
+    pub admins: u64,
     pub faults: Faults,
     pub think_max: u64,
     pub answer_max: u64,
@@ -134,6 +136,7 @@ impl Scenario {
             servers,
             spares: 0,
             changes: 0,
+            admins: 0,
             faults,
             think_max: rng.pick(&[0, 100 * MICRO, 3 * MILLI, 100 * MILLI]),
             answer_max: rng.pick(&[100, 2000, 2000, 20_000, 20_000, 300_000]),
@@ -182,6 +185,10 @@ impl Scenario {
         };
         if rng.chance(25) {
             scenario.make_big();
+        }
+        let admin = &mut Rng::new(seed ^ 0xad01_ad01);
+        if admin.chance(300) {
+            scenario.admins = admin.range(MILLI, SECOND);
         }
         scenario.change_servers(&mut Rng::new(seed ^ 0xc4a6_e5e5), is_calm);
         scenario.lay_pipes(&mut Rng::new(seed ^ 0x7069_7065));
@@ -279,6 +286,10 @@ impl Scenario {
             retry_statuses: self.retry_statuses.clone(),
             down_status: self.down_status,
             budgets: self.budgets.clone(),
+            admin: (self.admins > 0).then(|| AdminConfig {
+                listen: tcp_address(1001),
+                token: None,
+            }),
             ..Config::new(tcp_address(1000), servers)
         }
     }

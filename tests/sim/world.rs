@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use bestguess::config::Address;
 use bestguess::net::Signal;
 
+use super::admins::Admins;
 use super::changes::Members;
 use super::check::Checker;
 use super::clients::Client;
@@ -23,6 +24,7 @@ pub struct World {
     pub clients: Vec<Client>,
     pub servers: Vec<Server>,
     pub members: Members,
+    pub admins: Admins,
     scenario: Scenario,
     /// Whether the process was told to stop.
     pub is_stopping: bool,
@@ -38,6 +40,7 @@ const MOOD: u32 = 0;
 const STOP: u32 = 1;
 const WAKE: u32 = 2;
 const CHANGE: u32 = 3;
+const COME: u32 = 4;
 
 impl World {
     pub fn new(scenario: &Scenario, is_loud: bool) -> World {
@@ -83,6 +86,9 @@ impl World {
         if scenario.changes > 0 {
             core.schedule(scenario.changes, Due::World(CHANGE));
         }
+        if scenario.admins > 0 {
+            core.schedule(scenario.admins, Due::World(COME));
+        }
         if let Some(at) = scenario.stop_at {
             core.schedule(at, Due::World(STOP));
             if let Some(again) = scenario.stop_again {
@@ -94,6 +100,7 @@ impl World {
             clients,
             servers,
             members: Members::new(scenario),
+            admins: Admins::new(scenario.admins),
             scenario: scenario.clone(),
             is_stopping: false,
             is_faulty: true,
@@ -129,6 +136,13 @@ impl World {
                 }
             }
             Due::World(MOOD) => self.change_moods(),
+            Due::Admin(conn, tag) => self.admins.due(core, conn, tag),
+            Due::World(COME) if self.admins.every == 0 => {}
+            Due::World(COME) => {
+                let next = core.rng.range(1, 2 * self.admins.every);
+                core.schedule(next, Due::World(COME));
+                self.admins.come(core);
+            }
             Due::World(CHANGE) if !self.is_faulty => {}
             Due::World(CHANGE) => {
                 let next = core.rng.range(1, 2 * self.members.every);
@@ -151,6 +165,7 @@ impl World {
         match self.core.conns[conn].peer {
             Peer::Client(client) => self.clients[client].notice(&mut self.core, conn, notice),
             Peer::Server(server) => self.servers[server].notice(&mut self.core, conn, notice),
+            Peer::Admin(_) => self.admins.notice(&mut self.core, conn, notice),
         }
     }
 
@@ -208,6 +223,7 @@ impl World {
                 server.turn_to(core, Mood::Up);
             }
         }
+        self.admins.leave(core);
         for client in &mut self.clients {
             client.calm();
             client.make_last();
