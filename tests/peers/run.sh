@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # End-to-end tests of the real binary with real peers: clients (curl, Python's http.client and
-# requests, node, ab, h2load, wrk, websockets, Chromium), servers (the built-in origin, nginx, Python's
+# requests, node, ab, h2load, wrk, websockets, Chromium, Prometheus), servers (the built-in origin, nginx, Python's
 # http.server, node, uvicorn, gunicorn, websockets), and small misbehaving servers of our own.
 #
 #   tests/peers/run.sh [WORD...]     only tests whose name contains one of the words, if any
@@ -72,6 +72,8 @@ need_tool h2load nghttp2-client
 need_tool wrk wrk
 need_tool chromium chromium
 need_tool chromedriver chromium-driver
+need_tool prometheus prometheus
+need_tool promtool prometheus
 need_module requests python3-requests
 need_module websockets python3-websockets
 need_module uvicorn python3-uvicorn
@@ -79,7 +81,7 @@ need_module gunicorn python3-gunicorn
 if [ ${#missing[@]} -gt 0 ]; then
     install_packages "${missing[@]}"
 fi
-for tool in "$python" curl nginx node ab h2load wrk chromium chromedriver; do
+for tool in "$python" curl nginx node ab h2load wrk chromium chromedriver prometheus promtool; do
     command -v "$tool" >/dev/null || fail "$tool is still missing after the installation"
 done
 for module in requests websockets uvicorn gunicorn; do
