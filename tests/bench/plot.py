@@ -76,11 +76,12 @@ def read(lines):
     return {name: sorted(points) for name, points in found.items()}, heading
 
 
-def step_of(most):
-    """The distance of the horizontal lines: 1, 2 or 5 times a power of ten, so that some six fit."""
-    rough = most / 6
-    power = 10 ** math.floor(math.log10(rough))
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+def marks(least, most):
+    """1, 2 and 5 times powers of ten, from the last one below `least` to the first one above `most`."""
+    every = [factor * 10**power for power in range(-3, 7) for factor in (1, 2, 5)]
+    first = max(value for value in every if value <= least)
+    last = min(value for value in every if value >= most)
+    return [value for value in every if first <= value <= last]
 
 
 def spread(wanted):
@@ -95,15 +96,19 @@ def spread(wanted):
 
 def draw(series, heading, commit):
     counts = sorted({point[0] for points in series.values() for point in points})
-    step = step_of(max(point[3] for points in series.values() for point in points))
-    top = step * math.ceil(max(point[3] for points in series.values() for point in points) / step)
+    ticks = marks(
+        min(point[2] for points in series.values() for point in points),
+        max(point[3] for points in series.values() for point in points),
+    )
 
     def x(count):
         share = math.log(count / counts[0]) / math.log(counts[-1] / counts[0])
         return LEFT + 14 + share * (WIDTH - LEFT - RIGHT - 28)
 
     def y(value):
-        return HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM)
+        # Equal heights are equal ratios, and ratios are what holds from machine to machine.
+        share = math.log(value / ticks[0]) / math.log(ticks[-1] / ticks[0])
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
     words = "; ".join(
         f"{NAMES.get(name, name)} " + ", ".join(f"{point[1]:.1f} at {point[0]}" for point in points)
@@ -116,17 +121,17 @@ def draw(series, heading, commit):
         f"<style>{STYLE}</style>",
         f'<rect class="paper" x=".5" y=".5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="8"/>',
         '<text class="title" x="24" y="32">CPU time per request, in microseconds</text>',
-        '<text x="24" y="52">by the number of kept-alive connections, 256 bytes of content; less is better</text>',
+        '<text x="24" y="52">by the number of kept-alive connections, 256 bytes of content; less is better; both scales are logarithmic</text>',
     ]
-    for number in range(round(top / step) + 1):
-        value = number * step
-        kind = "axis" if number == 0 else "grid"
+    for value in ticks:
+        kind = "axis" if value == ticks[0] else "grid"
         out.append(f'<path class="{kind}" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>')
         out.append(f'<text x="{LEFT - 10}" y="{y(value) + 4.5:.1f}" text-anchor="end">{value:g}</text>')
+    bottom = HEIGHT - BOTTOM
     for count in counts:
-        out.append(f'<path class="axis" d="M{x(count):.1f} {y(0):.1f}v5"/>')
-        out.append(f'<text x="{x(count):.1f}" y="{y(0) + 21:.1f}" text-anchor="middle">{count:,}</text>')
-    out.append(f'<text x="{LEFT + 14}" y="{y(0) + 40:.1f}">connections</text>')
+        out.append(f'<path class="axis" d="M{x(count):.1f} {bottom}v5"/>')
+        out.append(f'<text x="{x(count):.1f}" y="{bottom + 21}" text-anchor="middle">{count:,}</text>')
+    out.append(f'<text x="{LEFT + 14}" y="{bottom + 40}">connections</text>')
     ends = spread({name: y(points[-1][1]) for name, points in series.items()})
     for name, points in series.items():
         path = "L".join(f"{x(count):.1f} {y(median):.1f}" for count, median, _, _ in points)
