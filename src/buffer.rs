@@ -1,12 +1,12 @@
 //! Blocks: the memory for bytes that must outlive the turn, from a pool that is bounded.
 //!
-//! A block is taken in the smallest of four sizes that fits, given back when it is empty, and taken
+//! A block is taken in the smallest of five sizes that fits, given back when it is empty, and taken
 //! again last in, first out, while it is warm. An idle connection holds none. Knows no socket.
 
 /// The sizes of blocks, in bytes.
-pub const SIZES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 10];
+pub const SIZES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
 /// The largest block, in bytes.
-pub const SIZE_MAX: usize = SIZES[3];
+pub const SIZE_MAX: usize = SIZES[SIZES.len() - 1];
 
 /// Free blocks that the pool keeps of each size beyond what the last period needed.
 const SPARE: usize = 4;
@@ -186,13 +186,22 @@ impl Pool {
         self.used_blocks
     }
 
-    /// Frees half of what nobody needed since the last call, but for a few spare blocks. To be
-    /// called now and then: memory that a burst took goes back to the system in some rounds.
+    /// Whether `shrink` may have something to free, now or the next time.
+    pub fn is_wide(&self) -> bool {
+        self.free.iter().any(|free| free.len() > SPARE)
+    }
+
+    /// Frees what nobody needed since the last call, but for a few spare blocks. To be called now and
+    /// then: memory that a burst took goes back to the system soon after it. The highest addresses go
+    /// first, since an allocator gives back the top of its heap, not its holes.
     pub fn shrink(&mut self) {
         for (free, idle) in self.free.iter_mut().zip(&mut self.idle) {
-            let needless = idle.saturating_sub(SPARE).div_ceil(2);
-            free.drain(..needless.min(free.len()));
-            free.shrink_to(2 * free.len());
+            let needless = idle.saturating_sub(SPARE).min(free.len());
+            if needless > 0 {
+                free.sort_unstable_by_key(|bytes| std::cmp::Reverse(bytes.as_ptr().addr()));
+                free.drain(..needless);
+                free.shrink_to(2 * free.len());
+            }
             *idle = free.len();
         }
     }
@@ -244,20 +253,22 @@ mod tests {
         place.as_mut().unwrap().consume(3990);
         assert!(pool.append(&mut place, &[2; 200]));
         let block = place.unwrap();
-        assert_eq!(block.size(), 4096);
+        assert_eq!(block.size(), SIZES[0]);
         assert_eq!(block.filled(), [[1; 10].as_slice(), &[2; 200]].concat());
     }
 
     #[test]
     fn a_burst_goes_back_to_the_system() {
         let mut pool = Pool::new(1 << 20);
-        let blocks: Vec<Block> = (0..1000).map(|_| pool.take(1)).collect();
+        let blocks: Vec<Block> = (0..1000).map(|_| pool.take(4096)).collect();
         assert!(pool.is_tight());
         blocks.into_iter().for_each(|block| pool.give(block));
         assert!(!pool.is_tight());
-        for _ in 0..20 {
-            pool.shrink();
-        }
+        // The period in which they were needed, and one in which they were not.
+        pool.shrink();
+        assert!(pool.is_wide());
+        pool.shrink();
+        assert!(!pool.is_wide());
         assert!(pool.free.iter().map(Vec::len).sum::<usize>() <= SPARE);
     }
 }

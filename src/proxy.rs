@@ -44,8 +44,10 @@ pub use change::{Change, Refusal, Setting};
 const ACCEPTS_MAX: usize = 64;
 /// How long accepting pauses when there are no descriptors left, unless one is closed before.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Memory that is free is looked at this often.
-const SHRINK_EVERY: Duration = Duration::from_secs(1);
+/// Memory that is free is looked at this often, while there is much of it.
+const SHRINK_EVERY: Duration = Duration::from_millis(250);
+/// Slabs for no more than this many are left as they are.
+const SLAB_LEAST: usize = 64;
 /// The date is looked up this often.
 const DATE_EVERY: Duration = Duration::from_secs(1);
 
@@ -91,6 +93,8 @@ pub struct Proxy<N: Net> {
     clients_max: usize,
     is_listener_ready: bool,
     accept_again: Time,
+    /// When a lack of descriptors for links may be told of again.
+    lack_again: Time,
     shrink_again: Time,
     date_again: Time,
     drain: Option<Time>,
@@ -236,6 +240,7 @@ impl<N: Net> Proxy<N> {
                 .max(1),
             is_listener_ready: true,
             accept_again: Time(0),
+            lack_again: Time(0),
             shrink_again: now + SHRINK_EVERY,
             date_again: now + DATE_EVERY,
             drain: None,
@@ -362,11 +367,14 @@ impl<N: Net> Proxy<N> {
         };
         let accept = (self.is_listener_ready && self.may_accept()).then_some(self.accept_again);
         let gathered = (!self.gathering.is_empty()).then_some(self.gather_until);
+        let shrink =
+            (self.tools.pool.is_wide() || is_wide(&self.tasks)).then_some(self.shrink_again);
         [
             self.deadlines.next(),
             round,
             accept,
             gathered,
+            shrink,
             self.drain,
             self.admin_due(),
             self.tools.access.due(),
@@ -642,6 +650,12 @@ impl<N: Net> Proxy<N> {
         }
         self.shrink_again = now + SHRINK_EVERY;
         self.tools.pool.shrink();
+        if is_wide(&self.tasks) {
+            self.tasks.shrink_to_fit();
+        }
+        if is_wide(&self.links) {
+            self.links.shrink_to_fit();
+        }
         self.tools.access.shrink();
         self.pipes.shrink();
         let (clients, servers, sessions) = (&self.clients, &self.servers, &self.admin.sessions);
@@ -677,6 +691,11 @@ impl<N: Net> Proxy<N> {
             }
         }
     }
+}
+
+/// Whether a slab has room for many more than it holds.
+fn is_wide<T>(slab: &Slab<T>) -> bool {
+    slab.capacity() > SLAB_LEAST.max(4 * slab.len())
 }
 
 /// What is in use.

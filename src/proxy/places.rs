@@ -18,6 +18,9 @@ use crate::probe::Failure;
 /// The last guesses of which the reasons are kept, if any are.
 const GUESSES_MAX: usize = 1000;
 
+/// That there are no descriptors is said this often at most.
+const LACK_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 impl<N: Net> Proxy<N> {
     /// A request is ready to be sent: it gets a place and a server, or waits for its turn.
     pub(super) fn place(&mut self, slot: usize) {
@@ -153,7 +156,11 @@ impl<N: Net> Proxy<N> {
                     return;
                 }
                 Err(error) if is_our_own_lack(&error) => {
-                    warn!("cannot connect to a server: {error}");
+                    if self.tools.now >= self.lack_again {
+                        // Every request says the same now.
+                        self.lack_again = self.tools.now + LACK_TOLD_EVERY;
+                        warn!("cannot connect to a server: {error}");
+                    }
                     return self.reply(slot, 503, "the balancer has no descriptors left", false);
                 }
                 Err(error) => {
