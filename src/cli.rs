@@ -65,6 +65,8 @@ pub enum Command {
     Demo(Demo),
     /// The built-in server alone.
     Origin(Origin),
+    /// Have the running balancer with this number, or the only one, replaced by a new process.
+    Upgrade(Option<u32>),
     /// Print this text, which ends with a newline, to standard output.
     Help(String),
     /// Print [`VERSION`] to standard output.
@@ -236,6 +238,7 @@ pub fn parse_with(
             Command::Origin(commands::origin(draft.origin, &words, resolver)?)
         }
         (None, Program::Demo) => Command::Demo(commands::demo(&words)?),
+        (None, Program::Upgrade) => Command::Upgrade(commands::upgrade(&draft, &words)?),
     };
     Ok(Invocation { command, verbosity })
 }
@@ -262,6 +265,7 @@ enum Program {
     Balancer,
     Demo,
     Origin,
+    Upgrade,
 }
 
 impl Program {
@@ -270,6 +274,7 @@ impl Program {
             Program::Balancer => "bestguess",
             Program::Demo => "bestguess demo",
             Program::Origin => "bestguess origin",
+            Program::Upgrade => "bestguess upgrade",
         }
     }
 
@@ -278,6 +283,7 @@ impl Program {
             Program::Balancer => "bestguess --help",
             Program::Demo => "bestguess demo --help",
             Program::Origin => "bestguess origin --help",
+            Program::Upgrade => "bestguess upgrade --help",
         };
         UsageError::Wrong {
             argument: argument.into(),

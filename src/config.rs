@@ -44,6 +44,25 @@ impl fmt::Display for Address {
     }
 }
 
+/// A listening socket that whoever started the process has opened already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handed {
+    /// The descriptor with this number.
+    Number(usize),
+    /// The one with this name (LISTEN_FDNAMES).
+    Name(String),
+}
+
+impl fmt::Display for Handed {
+    /// As the command line takes it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Handed::Number(number) => write!(out, "fd:{number}"),
+            Handed::Name(name) => write!(out, "fd:{name}"),
+        }
+    }
+}
+
 /// One configured server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerConfig {
@@ -153,6 +172,11 @@ pub struct Timeouts {
     pub queue: Duration,
     /// After the first stop signal, what runs may take this long to finish.
     pub drain: Duration,
+    /// Once the process is about to end, an idle client may be silent for this long before it is
+    /// closed; what it asks until then is answered.
+    pub drain_grace: Duration,
+    /// Once another process has taken over, tunnels, and whatever else runs, may take this long.
+    pub tunnel_drain: Duration,
 }
 
 /// What one turn of the loop does for one client before others have their turn, and how much memory
@@ -202,8 +226,12 @@ pub enum LogFormat {
 /// All that the balancer needs to know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where clients connect.
+    /// Where clients connect; of no meaning before the socket is found if that was handed over.
     pub listen: Address,
+    /// The socket that was handed over, if it is to be one of those.
+    pub listen_handed: Option<Handed>,
+    /// Share the port with other processes that do so too.
+    pub reuse_port: bool,
     /// At least one server.
     pub servers: Vec<ServerConfig>,
     /// Where they were named.
@@ -283,6 +311,8 @@ impl Default for Timeouts {
             tunnel: Duration::from_secs(3600),
             queue: Duration::from_secs(30),
             drain: Duration::from_secs(30),
+            drain_grace: Duration::from_secs(2),
+            tunnel_drain: Duration::from_secs(3600),
         }
     }
 }
@@ -305,6 +335,8 @@ impl Config {
     pub fn new(listen: Address, servers: Vec<ServerConfig>) -> Config {
         Config {
             listen,
+            listen_handed: None,
+            reuse_port: false,
             servers,
             source: ServerSource::default(),
             parallel: 1024,

@@ -96,6 +96,11 @@ impl<S: Socket> Conn<S> {
         self.ready.add(event.ready);
     }
 
+    /// It is worth a try, though no edge told of it yet.
+    pub fn expect(&mut self, ready: Ready) {
+        self.ready.add(ready);
+    }
+
     /// Whether a fill may bring something.
     pub fn is_readable(&self) -> bool {
         self.ready.has(Ready::READABLE)

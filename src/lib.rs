@@ -5,6 +5,7 @@
 //! | layer | what it owns |
 //! |---|---|
 //! | [`cli`], [`logging`], [`demo`], [`origin`], [`reload`] | the program around the balancer: arguments, log lines, the built-in server |
+//! | [`service`] | the process among others: where the listener comes from, upgrades, systemd |
 //! | [`proxy`] | all clients, links and checks, and [`proxy::Proxy::turn`], the only loop |
 //! | [`pair`], [`client`], [`link`], [`probe`] | one pair and its pump; one client with its task; one pooled connection; one check |
 //! | [`admin`] | what can be seen and changed from outside: requests taken apart, answers written |
@@ -54,3 +55,4 @@ pub mod probe;
 pub mod proxy;
 pub mod reload;
 pub mod report;
+pub mod service;

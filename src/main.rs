@@ -13,9 +13,10 @@ use bestguess::admin::SESSIONS_MAX;
 use bestguess::cli::{self, Command};
 use bestguess::config::{AdminConfig, CheckMode, Config};
 use bestguess::health::Standing;
-use bestguess::net::mio::{MioNet, raise_file_limit};
+use bestguess::net::mio::{Listener, MioNet, raise_file_limit};
 use bestguess::proxy::{Flow, Proxy};
 use bestguess::reload::Reload;
+use bestguess::service::{Service, ask};
 use bestguess::{demo, logging, origin};
 use log::{error, info, warn};
 
@@ -35,7 +36,11 @@ fn main() -> ExitCode {
     match &invocation.command {
         Command::Help(text) => return print(text),
         Command::Version => return print(&format!("{}\n", cli::VERSION)),
-        Command::Serve(_) | Command::Test(_) | Command::Demo(_) | Command::Origin(_) => {}
+        Command::Serve(_)
+        | Command::Test(_)
+        | Command::Demo(_)
+        | Command::Origin(_)
+        | Command::Upgrade(_) => {}
     }
     logging::init(invocation.verbosity);
     let outcome = match invocation.command {
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         Command::Test(config) => test(*config),
         Command::Demo(settings) => demo::run(&settings).map(|()| ExitCode::SUCCESS),
         Command::Origin(settings) => origin::serve(&settings).map(|()| ExitCode::SUCCESS),
+        Command::Upgrade(pid) => ask::upgrade(pid).map(|answer| print(&format!("{answer}\n"))),
         Command::Help(_) | Command::Version => Ok(ExitCode::SUCCESS),
     };
     let code = outcome.unwrap_or_else(|cause| {
@@ -57,21 +63,12 @@ fn main() -> ExitCode {
 fn serve(mut config: Config) -> io::Result<ExitCode> {
     let clients_max = share_out_files(&mut config);
     let mut net = MioNet::new()?;
-    net.listen(&config.listen).map_err(|cause| {
-        io::Error::new(
-            cause.kind(),
-            format!("cannot listen on {}: {cause}", config.listen),
-        )
-    })?;
     net.hear_signals()?;
+    let mut service = Service::start(&mut net, &mut config)?;
     if let Some(admin) = &mut config.admin {
-        open_admin(&mut net, admin)?;
+        open_admin(&mut net, admin, service.has_admin())?;
     }
-    if let Some(address) = net.listening() {
-        info!("listening on {address}");
-        // With the port that the system chose, if it was left to it.
-        config.listen = address;
-    }
+    info!("listening on {}", config.listen);
     info!(
         "{} servers, at most {} requests at once (N), a check every {} requests (R) or {:?} (X), at most {clients_max} clients",
         config.servers.len(),
@@ -88,8 +85,14 @@ fn serve(mut config: Config) -> io::Result<ExitCode> {
         proxy.access().write_to(outlet);
         writer
     });
-    while proxy.turn()? == Flow::Continue {
+    loop {
+        let flow = proxy.turn()?;
         reload.go_on(&mut proxy);
+        // The last turn is one to be told of too.
+        service.after_turn(&mut proxy)?;
+        if flow == Flow::Stop {
+            break;
+        }
     }
     proxy.net_mut().close_admin();
     if let Some(writer) = access_log {
@@ -101,7 +104,7 @@ fn serve(mut config: Config) -> io::Result<ExitCode> {
 }
 
 /// Opens the admin listener, and reads its token if that is in a file.
-fn open_admin(net: &mut MioNet, admin: &mut AdminConfig) -> io::Result<()> {
+fn open_admin(net: &mut MioNet, admin: &mut AdminConfig, is_handed: bool) -> io::Result<()> {
     if let Some(path) = admin.token.as_ref().and_then(|it| it.strip_prefix('@')) {
         let wrong = |cause: io::Error| {
             let text = format!("cannot read the admin token file {path}: {cause}");
@@ -115,7 +118,12 @@ fn open_admin(net: &mut MioNet, admin: &mut AdminConfig) -> io::Result<()> {
         }
         admin.token = Some(token.to_owned());
     }
-    net.listen_admin(&admin.listen).map_err(|cause| {
+    if is_handed {
+        return Ok(());
+    }
+    let listener = Listener::bind(&admin.listen, false);
+    let attached = listener.and_then(|listener| net.attach_admin(listener));
+    attached.map_err(|cause| {
         let text = format!("cannot listen on {} for the admin: {cause}", admin.listen);
         io::Error::new(cause.kind(), text)
     })?;

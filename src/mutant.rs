@@ -50,6 +50,7 @@ pub enum Mutant {
     ReadinessLostBehindAnySplice,
     SpliceOverruns,
     GatheredOvertaken,
+    DrainBreaksItsWord,
 }
 
 /// All of them.
@@ -97,6 +98,7 @@ pub const ALL: &[Mutant] = &[
     Mutant::ReadinessLostBehindAnySplice,
     Mutant::SpliceOverruns,
     Mutant::GatheredOvertaken,
+    Mutant::DrainBreaksItsWord,
 ];
 
 /// Whether this bug is in.

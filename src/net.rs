@@ -181,6 +181,8 @@ pub enum Signal {
     Reopen,
     /// HUP: what was read at the start may be different now; read it again.
     Reload,
+    /// USR2: start a successor, and let it take over.
+    Upgrade,
 }
 
 /// One non-blocking stream socket.

@@ -3,11 +3,12 @@
 //! `turn` is the only loop of the process. It polls, serves whom something happened to, looks at
 //! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, who
 //! gets a place and a link in `places`, how servers are checked in `checks`, how they come and go in
-//! `change`.
+//! `change`, how it all ends in `drain`.
 
 mod admin;
 mod change;
 mod checks;
+mod drain;
 mod places;
 mod serve;
 
@@ -15,14 +16,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::warn;
 use slab::Slab;
 
 use crate::access::Access;
 use crate::admin::Admin;
 use crate::admin::view::State;
 use crate::buffer::Pool;
-use crate::client::{Client, ClientState, Task, Told, Tools};
+use crate::client::{Client, Task, Told, Tools};
 use crate::config::{Address, CheckConfig, CheckMode, Config, ServerConfig};
 use crate::conn::Conn;
 use crate::deadline::{Deadlines, Rang};
@@ -97,8 +98,9 @@ pub struct Proxy<N: Net> {
     lack_again: Time,
     shrink_again: Time,
     date_again: Time,
-    drain: Option<Time>,
+    drain: Option<drain::Drain>,
     is_over: bool,
+    is_upgrade_asked: bool,
     seed: u64,
     /// Panics that cost a client its connection.
     bugs: u64,
@@ -245,6 +247,7 @@ impl<N: Net> Proxy<N> {
             date_again: now + DATE_EVERY,
             drain: None,
             is_over: false,
+            is_upgrade_asked: false,
             seed: seed | 1,
             bugs: 0,
             net,
@@ -323,6 +326,16 @@ impl<N: Net> Proxy<N> {
         &mut self.tools.access
     }
 
+    /// The time of the last turn.
+    pub fn now(&self) -> Time {
+        self.tools.now
+    }
+
+    /// Whether it was asked, since the last call, to have a successor started.
+    pub fn take_upgrade(&mut self) -> bool {
+        std::mem::take(&mut self.is_upgrade_asked)
+    }
+
     /// The network that it lives on.
     pub fn net(&self) -> &N {
         &self.net
@@ -357,6 +370,7 @@ impl<N: Net> Proxy<N> {
     /// How long the poll may wait; none: until something happens.
     fn timeout(&self) -> Option<Duration> {
         if !self.run.is_empty()
+            || (self.is_draining() && self.clients.is_empty())
             || (self.is_listener_ready && self.may_accept() && self.accept_again == Time(0))
         {
             return Some(Duration::ZERO);
@@ -369,13 +383,14 @@ impl<N: Net> Proxy<N> {
         let gathered = (!self.gathering.is_empty()).then_some(self.gather_until);
         let shrink =
             (self.tools.pool.is_wide() || is_wide(&self.tasks)).then_some(self.shrink_again);
+        let drain = self.drain.map(|drain| drain.until);
         [
             self.deadlines.next(),
             round,
             accept,
             gathered,
             shrink,
-            self.drain,
+            drain,
             self.admin_due(),
             self.tools.access.due(),
         ]
@@ -449,60 +464,7 @@ impl<N: Net> Proxy<N> {
                 Signal::Stop => self.stop(),
                 Signal::Reopen => self.tools.access.reopen(),
                 Signal::Reload => self.reload(),
-            }
-        }
-    }
-
-    /// Starts to drain; at the second call ends at once.
-    fn stop(&mut self) {
-        if self.is_draining() {
-            info!(
-                "stopped at once: {} clients are cut off",
-                self.clients.len()
-            );
-            self.is_over = true;
-        } else {
-            self.start_to_drain();
-        }
-    }
-
-    fn is_draining(&self) -> bool {
-        self.drain.is_some()
-    }
-
-    /// Accepts no more, lets idle clients go, and gives the rest time to finish.
-    fn start_to_drain(&mut self) {
-        // Whoever the kernel has let in already has been promised an answer.
-        self.is_listener_ready = true;
-        self.accept_again = Time(0);
-        while self.is_listener_ready && self.may_accept() && self.accept_again == Time(0) {
-            self.accept();
-        }
-        self.net.close_listener();
-        self.is_listener_ready = false;
-        self.drain = Some(self.tools.now + self.config.timeouts.drain);
-        self.tools.is_draining = true;
-        info!(
-            "draining: {} clients, {} requests under way, {} waiting",
-            self.clients.len(),
-            self.held,
-            self.queued
-        );
-        let idle: Vec<usize> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.state == ClientState::Idle)
-            .map(|(slot, _)| slot)
-            .collect();
-        for slot in idle {
-            // A request may have arrived in this very turn.
-            self.serve(slot);
-            if self
-                .clients
-                .get(slot)
-                .is_some_and(|client| client.state == ClientState::Idle)
-            {
-                self.close_client(slot);
+                Signal::Upgrade => self.is_upgrade_asked = true,
             }
         }
     }
@@ -562,7 +524,7 @@ impl<N: Net> Proxy<N> {
                 Owner::Listener | Owner::Link => {}
             }
         }
-        if self.drain.is_some_and(|until| now >= until) {
+        if self.drain.is_some_and(|drain| now >= drain.until) {
             warn!("drain timeout: {} clients are cut off", self.clients.len());
             self.is_over = true;
         }

@@ -41,5 +41,9 @@ mod responses;
 mod splice;
 #[path = "balance/stopping.rs"]
 mod stopping;
+#[path = "balance/systemd.rs"]
+mod systemd;
 #[path = "balance/tunnel.rs"]
 mod tunnel;
+#[path = "balance/upgrade.rs"]
+mod upgrade;

@@ -7,8 +7,11 @@ use super::address::{self, Found, Place};
 use super::draft::Draft;
 use super::servers::{self, Source};
 use super::{Command, Demo, Origin, Program, Resolver, UsageError, quoted, value};
-use crate::config::AdminConfig;
+use crate::config::{AdminConfig, Handed};
 use std::net::Ipv4Addr;
+
+/// systemd's names of sockets are shorter, in bytes.
+const HANDED_NAME_BYTES: usize = 256;
 
 /// `PORT SERVER...`
 pub(super) fn balancer(
@@ -21,9 +24,15 @@ pub(super) fn balancer(
         let expected = "expected a port to listen at, then servers, e.g. bestguess 8080 9001 9002";
         return Err(program.refuse("PORT", expected));
     };
-    let listen = address::listener(port, Ipv4Addr::UNSPECIFIED)
-        .map_err(|expected| refuse(program, "PORT", port, &expected))?;
     let mut config = draft.config;
+    // Of a socket that is handed over nothing is known yet.
+    config.listen_handed = handed(port)?;
+    let place = match config.listen_handed {
+        Some(_) => "0",
+        None => port,
+    };
+    let listen = address::listener(place, Ipv4Addr::UNSPECIFIED)
+        .map_err(|expected| refuse(program, "PORT", port, &expected))?;
     config.source.arguments = words.to_vec();
     let source = Source::read(&config.source)?;
     let listen = look_up("PORT", port, &listen, resolver)?.address(0);
@@ -76,6 +85,17 @@ pub(super) fn origin(
     Ok(origin)
 }
 
+/// Nothing behind the options.
+pub(super) fn upgrade(draft: &Draft, words: &[String]) -> Result<Option<u32>, UsageError> {
+    match words {
+        [] => Ok(draft.pid),
+        [more, ..] => {
+            let expected = "expected no more, e.g. bestguess upgrade --pid 4711";
+            Err(Program::Upgrade.refuse(quoted(more), expected))
+        }
+    }
+}
+
 /// `[PORT]`
 pub(super) fn demo(words: &[String]) -> Result<Demo, UsageError> {
     let program = Program::Demo;
@@ -89,6 +109,33 @@ pub(super) fn demo(words: &[String]) -> Result<Demo, UsageError> {
             }
         },
         [_, more, ..] => Err(program.refuse(quoted(more), "expected nothing behind PORT")),
+    }
+}
+
+/// `fd:NUMBER` or `fd:NAME`; none: it is something else.
+fn handed(port: &str) -> Result<Option<Handed>, UsageError> {
+    let Some(which) = port.strip_prefix("fd:") else {
+        return Ok(None);
+    };
+    let is_number = !which.is_empty() && which.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = !which.is_empty()
+        && which.len() < HANDED_NAME_BYTES
+        && which
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b':');
+    match (is_number, is_name) {
+        (true, _) => match value::whole(which, 3, 66) {
+            Ok(number) => Ok(Some(Handed::Number(number))),
+            Err(_) => {
+                let expected = "a number from 3 to 66 behind fd:, as systemd counts, e.g. fd:3";
+                Err(refuse(Program::Balancer, "PORT", port, expected))
+            }
+        },
+        (false, true) => Ok(Some(Handed::Name(which.to_owned()))),
+        (false, false) => {
+            let expected = "a number or a name of FileDescriptorName= behind fd:, e.g. fd:3";
+            Err(refuse(Program::Balancer, "PORT", port, expected))
+        }
     }
 }
 

@@ -17,10 +17,12 @@ an HTTP load balancer that asks its servers how they are
 
 usage: bestguess [OPTIONS] PORT SERVER...
        bestguess demo [PORT]                  three servers and a balancer
-       bestguess origin [OPTIONS] PORT [DIR]  one server; both have a --help
+       bestguess origin [OPTIONS] PORT [DIR]  one server
+       bestguess upgrade [--pid PID]          replace a running one; see --help
 PORT, SERVER: [HOST:]PORT, [IPV6]:PORT or unix:/path; a SERVER also a range
 9001-9004, and with ,weight=W ,max=M or ,backup behind it; without HOST, PORT
 listens on all interfaces, and SERVER is on 127.0.0.1
+PORT may be fd:NUMBER or fd:NAME, a socket of systemd's
 ";
 
 const ORIGIN: &str = "\
@@ -39,6 +41,14 @@ usage: bestguess demo [OPTIONS] [PORT]
 PORT: on 127.0.0.1 (8080); 0: any free
 ";
 
+const UPGRADE: &str = "\
+replaces a running balancer without losing a request
+
+usage: bestguess upgrade [--pid PID]
+It starts the program anew, as it was started, hands its port over, and ends
+once it has finished what runs. If the new one fails, the old one goes on.
+";
+
 /// The help of a program: at most 72 lines of at most 80 columns, the last one ended.
 pub(super) fn help(program: Program) -> String {
     let mut text = format!("{VERSION}: ");
@@ -55,11 +65,13 @@ pub(super) fn help(program: Program) -> String {
         ],
         Program::Origin => &[(Group::Origin, "options"), (Group::General, "general")],
         Program::Demo => &[(Group::General, "options")],
+        Program::Upgrade => &[(Group::Upgrade, "options"), (Group::General, "")],
     };
     text.push_str(match program {
         Program::Balancer => BALANCER,
         Program::Origin => ORIGIN,
         Program::Demo => DEMO,
+        Program::Upgrade => UPGRADE,
     });
     for (group, title) in groups {
         if !title.is_empty() {
@@ -70,7 +82,7 @@ pub(super) fn help(program: Program) -> String {
         }
     }
     text.push_str(match program {
-        Program::Demo => "",
+        Program::Demo | Program::Upgrade => "",
         _ => "TIME, X: 250ms, 5s, 2m, 1h or seconds like 1.5\n",
     });
     text.push_str("each option also as a variable: BESTGUESS_QUIET=1 for --quiet\n");
@@ -93,8 +105,13 @@ fn line(text: &mut String, option: &OptionSpec) {
     if !option.default.is_empty() {
         right = format!("{right} ({})", option.default);
     }
+    if left.len() >= COLUMN {
+        // Too long for its column: the description has the next line.
+        let _ = writeln!(text, "{left}");
+        left.clear();
+    }
     let _ = write!(text, "{left:COLUMN$}");
-    let mut used = COLUMN.max(left.len());
+    let mut used = COLUMN;
     for (place, word) in right.split(' ').enumerate() {
         if used + 1 + word.len() > WIDTH {
             let _ = write!(text, "\n{:COLUMN$}{word}", "");
@@ -114,7 +131,12 @@ mod tests {
 
     #[test]
     fn every_help_is_short_and_narrow() {
-        for program in [Program::Balancer, Program::Origin, Program::Demo] {
+        for program in [
+            Program::Balancer,
+            Program::Origin,
+            Program::Demo,
+            Program::Upgrade,
+        ] {
             let text = help(program);
             assert!(
                 text.lines().count() <= LINES_MAX,
@@ -131,7 +153,12 @@ mod tests {
 
     #[test]
     fn the_help_names_every_option_of_the_program_and_its_default() {
-        for program in [Program::Balancer, Program::Origin, Program::Demo] {
+        for program in [
+            Program::Balancer,
+            Program::Origin,
+            Program::Demo,
+            Program::Upgrade,
+        ] {
             let text = help(program);
             for option in OPTIONS {
                 let shown = text

@@ -14,6 +14,9 @@ const EVERY_REQUESTS_MAX: u64 = 1_000_000_000_000;
 /// The most checks in a row that a change of state may take.
 const IN_A_ROW_MAX: u64 = 1000;
 
+/// No process has a higher number (Linux: 2^22).
+const PID_MAX: u64 = 1 << 22;
+
 /// What stands behind an option's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
@@ -40,6 +43,7 @@ pub(super) enum Group {
     Requests,
     Admin,
     Origin,
+    Upgrade,
     Trial,
     General,
 }
@@ -101,6 +105,7 @@ impl Program {
         match option.group {
             Group::General => true,
             Group::Origin => self == Program::Origin,
+            Group::Upgrade => self == Program::Upgrade,
             _ => self == Program::Balancer,
         }
     }
@@ -146,6 +151,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
                 value::whole(text, 1, CONNECTIONS_MAX).map(Some),
             )
         },
+    },
+    OptionSpec {
+        short: "",
+        long: "--reuse-port",
+        takes: Takes::Switch,
+        env: "BESTGUESS_REUSE_PORT",
+        default: "",
+        group: Group::Load,
+        help: "share the port with other processes",
+        apply: |draft, text| put(&mut draft.config.reuse_port, value::truth(text)),
     },
     OptionSpec {
         short: "",
@@ -366,6 +381,31 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
         group: Group::Times,
         help: "to finish what runs, at a stop",
         apply: |draft, text| put(&mut draft.config.timeouts.drain, value::time(text)),
+    },
+    OptionSpec {
+        short: "",
+        long: "--drain-grace",
+        takes: Takes::Value("TIME"),
+        env: "BESTGUESS_DRAIN_GRACE",
+        default: "2s",
+        group: Group::Times,
+        help: "of silent clients, at a stop or upgrade",
+        apply: |draft, text| {
+            put(
+                &mut draft.config.timeouts.drain_grace,
+                value::time_or_zero(text),
+            )
+        },
+    },
+    OptionSpec {
+        short: "",
+        long: "--tunnel-drain-timeout",
+        takes: Takes::Value("TIME"),
+        env: "BESTGUESS_TUNNEL_DRAIN_TIMEOUT",
+        default: "1h",
+        group: Group::Times,
+        help: "to finish what runs, after an upgrade",
+        apply: |draft, text| put(&mut draft.config.timeouts.tunnel_drain, value::time(text)),
     },
     OptionSpec {
         short: "",
@@ -591,6 +631,16 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
         group: Group::Origin,
         help: "tell the load in each response (ORCA)",
         apply: |draft, text| put(&mut draft.origin.orca, value::truth(text)),
+    },
+    OptionSpec {
+        short: "",
+        long: "--pid",
+        takes: Takes::Value("PID"),
+        env: "BESTGUESS_PID",
+        default: "",
+        group: Group::Upgrade,
+        help: "the process to replace (the only one that runs)",
+        apply: |draft, text| put(&mut draft.pid, value::whole(text, 1, PID_MAX).map(Some)),
     },
     OptionSpec {
         short: "-t",

@@ -102,6 +102,7 @@ impl Walk {
             self.program = Some(match argument.as_str() {
                 "demo" => Program::Demo,
                 "origin" => Program::Origin,
+                "upgrade" => Program::Upgrade,
                 _ => Program::Balancer,
             });
             if self.program != Some(Program::Balancer) {

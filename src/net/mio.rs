@@ -1,19 +1,22 @@
 //! The real network: mio's poll, TCP and unix sockets, and the process's signals.
 //!
-//! Sets the options of sockets and turns mio's events into ours. Knows nothing of what is sent.
+//! Sets the options of sockets and turns mio's events into ours. Knows nothing of what is sent. The
+//! socket that clients connect to is `listener`'s.
+
+mod listener;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
 use rustix::process::{self, Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
-use socket2::{Domain, SockRef, Type};
+use socket2::SockRef;
+
+pub use listener::Listener;
 
 use super::pipe::Pipe;
 use super::{Event, Net, Ready, Signal, Socket, Time, Token};
@@ -21,20 +24,21 @@ use crate::config::Address;
 
 /// Events that one poll takes from the kernel at most; the rest comes with the next.
 const EVENTS_MAX: usize = 1024;
-/// Connections that the kernel holds while nobody accepts (it may hold fewer: somaxconn).
-const BACKLOG: i32 = 4096;
 /// More open files than one process will ever serve.
 const FILES_MAX: usize = 1 << 20;
 /// The signals' token: an owner that no socket of ours has.
 const SIGNALS: mio::Token = mio::Token(usize::MAX);
 /// The waker's token, another such owner.
 const WAKER: mio::Token = mio::Token(usize::MAX - 1);
+/// The token of those who are not the loop's own.
+const GUEST: mio::Token = mio::Token(usize::MAX - 2);
 /// The signals that are heard, and what each asks for.
-const HEARD: [(process::Signal, Signal); 4] = [
+const HEARD: [(process::Signal, Signal); 5] = [
     (process::Signal::TERM, Signal::Stop),
     (process::Signal::INT, Signal::Stop),
     (process::Signal::USR1, Signal::Reopen),
     (process::Signal::HUP, Signal::Reload),
+    (process::Signal::USR2, Signal::Upgrade),
 ];
 
 /// The network of this machine.
@@ -47,6 +51,8 @@ pub struct MioNet {
     /// What signals asked for and nobody took yet: never more than `HEARD` has, if the loop takes
     /// all in each turn.
     asked: VecDeque<Signal>,
+    has_guest_news: bool,
+    wake_at: Time,
     began: Instant,
 }
 
@@ -57,11 +63,6 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A unix-domain stream.
     Unix(UnixStream),
-}
-
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, std::path::PathBuf),
 }
 
 impl MioNet {
@@ -77,47 +78,80 @@ impl MioNet {
             admin: None,
             signals: None,
             asked: VecDeque::with_capacity(HEARD.len()),
+            has_guest_news: false,
+            wake_at: Time::NEVER,
             began: Instant::now(),
         })
     }
 
-    /// Listens at `address`.
+    /// Listens at `address`, alone.
     ///
     /// # Errors
     /// Those of the operating system: the address is taken, not ours, or not allowed.
     pub fn listen(&mut self, address: &Address) -> io::Result<()> {
-        self.listener = Some(self.open(address, Token::DOOR)?);
-        Ok(())
+        self.attach(Listener::bind(address, false)?)
     }
 
-    /// Listens at `address` for those who administer.
+    /// Accepts from `listener` from now on.
     ///
     /// # Errors
-    /// As `listen`.
-    pub fn listen_admin(&mut self, address: &Address) -> io::Result<()> {
-        self.admin = Some(self.open(address, Token::ADMIN_DOOR)?);
+    /// Those of the operating system.
+    pub fn attach(&mut self, mut listener: Listener) -> io::Result<()> {
+        listener.register(self.poll.registry(), mio_token(Token::DOOR))?;
+        self.listener = Some(listener);
         Ok(())
     }
 
-    fn open(&self, address: &Address, token: Token) -> io::Result<Listener> {
-        let token = mio_token(token);
-        let registry = self.poll.registry();
-        Ok(match address {
-            Address::Tcp(address) => {
-                let mut listener = listen_tcp(*address)?;
-                registry.register(&mut listener, token, Interest::READABLE)?;
-                Listener::Tcp(listener)
-            }
-            Address::Unix(path) => {
-                remove_stale_socket(path)?;
-                let mut listener = UnixListener::bind(path)?;
-                registry.register(&mut listener, token, Interest::READABLE)?;
-                Listener::Unix(listener, path.clone())
-            }
-        })
+    /// Listens to those who administer, from now on.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn attach_admin(&mut self, mut listener: Listener) -> io::Result<()> {
+        listener.register(self.poll.registry(), mio_token(Token::ADMIN_DOOR))?;
+        self.admin = Some(listener);
+        Ok(())
     }
 
-    /// Hears of TERM, INT, USR1 and HUP from now on, instead of being ended by them.
+    /// Accepts no more, from clients or those who administer, but closes nothing: another process has
+    /// the sockets too.
+    pub fn leave_listeners(&mut self) {
+        let listeners = [self.listener.take(), self.admin.take()];
+        for listener in listeners.into_iter().flatten() {
+            listener.leave(self.poll.registry());
+        }
+    }
+
+    /// The socket that clients connect to, if there is one.
+    pub fn listener(&self) -> Option<&Listener> {
+        self.listener.as_ref()
+    }
+
+    /// The socket that those who administer connect to, if there is one.
+    pub fn admin(&self) -> Option<&Listener> {
+        self.admin.as_ref()
+    }
+
+    /// From now on `poll` returns too when something comes from `guest`, which is not the loop's own,
+    /// or its other side ends.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn watch_guest(&self, guest: &mut impl mio::event::Source) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.register(guest, GUEST, Interest::READABLE)
+    }
+
+    /// Whether something came from a guest since the last call.
+    pub fn take_guest_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_guest_news)
+    }
+
+    /// No wait goes on beyond `at`, whatever the loop is content with.
+    pub fn wake_at(&mut self, at: Time) {
+        self.wake_at = at;
+    }
+
+    /// Hears of TERM, INT, HUP, USR1 and USR2 from now on, instead of being ended by them.
     ///
     /// # Errors
     /// Those of the operating system.
@@ -140,18 +174,18 @@ impl MioNet {
 
     /// The address that the listener really has: the port is the one that the system chose for 0.
     pub fn listening(&self) -> Option<Address> {
-        self.listener.as_ref()?.address()
+        self.listener.as_ref()?.address().ok()
     }
 
     /// The same of the admin listener.
     pub fn listening_admin(&self) -> Option<Address> {
-        self.admin.as_ref()?.address()
+        self.admin.as_ref()?.address().ok()
     }
 
     /// Stops listening to those who administer.
     pub fn close_admin(&mut self) {
         if let Some(listener) = self.admin.take() {
-            listener.close();
+            listener.close(self.poll.registry());
         }
     }
 }
@@ -168,6 +202,13 @@ impl Net for MioNet {
     }
 
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        let timeout = match self.wake_at {
+            Time::NEVER => timeout,
+            at => {
+                let span = at.since(self.now());
+                Some(timeout.map_or(span, |timeout| timeout.min(span)))
+            }
+        };
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
@@ -183,6 +224,10 @@ impl Net for MioNet {
             }
             if event.token() == WAKER {
                 // Whoever woke us is looked after behind the turn.
+                continue;
+            }
+            if event.token() == GUEST {
+                self.has_guest_news = true;
                 continue;
             }
             let mut ready = Ready::NONE;
@@ -214,7 +259,7 @@ impl Net for MioNet {
 
     fn close_listener(&mut self) {
         if let Some(listener) = self.listener.take() {
-            listener.close();
+            listener.close(self.poll.registry());
         }
     }
 
@@ -309,29 +354,9 @@ impl Socket for Stream {
     }
 }
 
-impl Listener {
-    fn address(&self) -> Option<Address> {
-        match self {
-            Listener::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
-            Listener::Unix(_, path) => Some(Address::Unix(path.clone())),
-        }
-    }
-
-    fn close(self) {
-        if let Listener::Unix(_, path) = self {
-            // Whoever finds the path now gets "no such file" instead of a refusal; either will do.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
 fn accept_from(listener: Option<&Listener>) -> io::Result<(Stream, Option<SocketAddr>)> {
     match listener {
-        Some(Listener::Tcp(listener)) => {
-            let (stream, peer) = listener.accept()?;
-            Ok((Stream::Tcp(stream), Some(peer)))
-        }
-        Some(Listener::Unix(listener, _)) => Ok((Stream::Unix(listener.accept()?.0), None)),
+        Some(listener) => listener.accept(),
         None => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
@@ -362,29 +387,4 @@ fn asked_by(number: i32) -> Option<Signal> {
 fn mio_token(token: Token) -> mio::Token {
     const { assert!(usize::BITS == 64, "a token needs 64 bits") };
     mio::Token(token.bits() as usize)
-}
-
-/// A listener whose connections inherit TCP_NODELAY, with a deep backlog.
-fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // A port that an earlier process left in TIME_WAIT can be taken again at once.
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
-}
-
-/// Removes a socket file at which nobody listens any more; whatever else is there stays.
-fn remove_stale_socket(path: &Path) -> io::Result<()> {
-    let is_socket = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket {
-        let refused = std::os::unix::net::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-        if refused {
-            std::fs::remove_file(path)?;
-        }
-    }
-    Ok(())
 }

@@ -234,7 +234,7 @@ impl<N: Net> Proxy<N> {
             // Only empty lines came: there is no request yet.
             client.state = ClientState::Idle;
             self.drop_task(key);
-            return self.rest_client(slot, self.config.timeouts.idle);
+            return self.rest_client(slot, self.idle_span());
         }
         if !task.has_moved && task.waiting == waiting {
             return;
@@ -272,8 +272,10 @@ impl<N: Net> Proxy<N> {
         let Some(client) = self.clients.get(slot) else {
             return;
         };
-        let ClientState::Busy(key) = client.state else {
-            return self.close_client(slot);
+        let key = match client.state {
+            ClientState::Busy(key) => key,
+            ClientState::Idle => return self.close_idle(slot),
+            ClientState::Lingering(_) | ClientState::Dead => return self.close_client(slot),
         };
         let Some(task) = self.tasks.get_mut(key) else {
             return;
@@ -532,7 +534,9 @@ impl<N: Net> Proxy<N> {
         };
         let has_more = task.inbound.is_some();
         let may_ask_more = task.exchange.may_ask_more();
-        let is_next = ending.client == After::Next && !self.tools.is_draining;
+        // Whoever was told that the connection goes on may ask once more, even in a drain.
+        let breaks_word = self.tools.is_draining && mutant::is(Mutant::DrainBreaksItsWord);
+        let is_next = ending.client == After::Next && !breaks_word;
         if is_next && has_more {
             return task.renew(&mut self.tools);
         }
@@ -542,7 +546,7 @@ impl<N: Net> Proxy<N> {
         };
         client.state = ClientState::Idle;
         if is_next {
-            self.rest_client(slot, self.config.timeouts.idle);
+            self.rest_client(slot, self.idle_span());
         } else if client.conn.is_readable()
             || (ending.client == After::Linger || has_more || may_ask_more)
                 && !client.conn.is_peer_closed()

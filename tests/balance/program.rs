@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use bestguess::config::Address;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
 use crate::watch::{PATIENCE, Watch};
 use crate::wire::{Client, Response};
@@ -25,8 +26,7 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start<S: AsRef<str>>(arguments: &[S]) -> Program {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bestguess"));
-        Program::spawn(command.args(arguments.iter().map(AsRef::as_ref)))
+        Program::run(env!("CARGO_BIN_EXE_bestguess").as_ref(), arguments, &[])
     }
 
     /// As `start`, with so few descriptors.
@@ -35,14 +35,32 @@ impl Program {
         command.args(["-c", "ulimit -n \"$0\" && exec \"$@\""]);
         command.arg(descriptors.to_string());
         command.arg(env!("CARGO_BIN_EXE_bestguess"));
-        Program::spawn(command.args(arguments))
+        command.args(arguments);
+        Program::of(command, Stdio::null())
     }
 
-    fn spawn(command: &mut Command) -> Program {
+    /// The same, with a binary and variables of the test's own.
+    pub(crate) fn run<S: AsRef<str>>(
+        binary: &Path,
+        arguments: &[S],
+        variables: &[(&str, &str)],
+    ) -> Program {
+        let mut command = Command::new(binary);
+        command.args(arguments.iter().map(AsRef::as_ref));
+        command.envs(variables.iter().copied());
+        Program::of(command, Stdio::null())
+    }
+
+    /// Any command, with this as its standard input. No variable of the developer's shell has a say.
+    pub(crate) fn of(mut command: Command, input: Stdio) -> Program {
+        let kept: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
         let mut child = command
-            // No variable of the developer's shell may have a say.
             .env_clear()
-            .stdin(Stdio::null())
+            .envs(kept)
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -57,6 +75,11 @@ impl Program {
     /// Its process's number.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until it has ended by itself, whoever else still writes where it did.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -147,7 +170,7 @@ impl Lines {
     }
 
     /// The address behind the words `listening on`.
-    fn listening(&self) -> String {
+    pub(crate) fn listening(&self) -> String {
         let line = self.holding(0, "listening on ");
         line.rsplit(' ').next().unwrap().to_owned()
     }
@@ -306,6 +329,18 @@ pub(crate) fn catch_up(address: &Address) {
     let mut client = Client::new(address);
     client.send("no request\r\n\r\n");
     assert_eq!(client.response().status, 400);
+}
+
+/// Returns when there is no process `pid`, whoever's child it is.
+pub(crate) fn await_gone(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    let mut events = [PollFd::new(&process, PollFlags::IN)];
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let count = poll(&mut events, Some(&patience)).unwrap();
+    assert_eq!(count, 1, "process {pid:?} goes on");
 }
 
 /// A folder of one test, which goes with it.

@@ -62,9 +62,9 @@ fn what_runs_is_finished_and_the_exit_is_clean() {
 }
 
 #[test]
-fn idle_clients_are_let_go_at_once() {
+fn idle_clients_are_let_go_after_the_grace() {
     let (_gate, peer) = held_server();
-    let mut balancer = Balancer::before([&peer], &[]);
+    let mut balancer = Balancer::before([&peer], &["--drain-grace", "300ms"]);
     let mut idle: Vec<Client> = (0..10).map(|_| balancer.client()).collect();
     for client in &mut idle {
         assert_eq!(client.post("/", b"x").status, 200);
@@ -72,10 +72,35 @@ fn idle_clients_are_let_go_at_once() {
     let start = Instant::now();
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.ended().code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert_eq!(balancer.log().count(0, "cut off"), 0);
     for client in &mut idle {
         assert!(client.is_ended());
     }
+}
+
+#[test]
+fn who_was_told_that_the_connection_goes_on_may_ask_once_more() {
+    let (gate, peer) = held_server();
+    let options = ["--drain-grace", "20s"];
+    let mut balancer = Balancer::before([&peer], &options);
+    let mut idle: Vec<Client> = (0..3).map(|_| balancer.client()).collect();
+    for client in &mut idle {
+        assert!(!client.post("/", b"x").head.closes());
+    }
+    let mut busy = balancer.client();
+    busy.ask("GET", "/held");
+    peer.await_requests(4);
+    balancer.signal(Signal::TERM);
+    balancer.log().holding(0, "draining: ");
+    for client in &mut idle {
+        let last = client.post("/", b"y");
+        assert_eq!((last.status, last.text()), (200, "y"));
+        assert!(last.head.closes() && client.is_ended());
+    }
+    open(&gate);
+    assert!(busy.response().head.closes() && busy.is_ended());
+    assert_eq!(balancer.ended().code(), Some(0));
 }
 
 #[test]

@@ -41,6 +41,9 @@ impl Checker {
 
     pub(crate) fn read_end(&mut self, _conn: ConnId, _now: u64) {}
 
+    /// Which connections may be closed when is no affair of ours.
+    pub(crate) fn lets_go(&mut self, _: ConnId, _: bool, _: u64) {}
+
     pub(crate) fn ended(&mut self, _conn: ConnId, _now: u64) {}
 
     pub(crate) fn aborted(&mut self, _conn: ConnId) {}

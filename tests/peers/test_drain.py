@@ -88,7 +88,7 @@ class Drain(Case):
             self.assertEqual(client.response().status, 200)
         self.assertEqual(balancer.wait(), 0)
 
-    def test_nothing_runs_and_it_ends_at_once(self):
+    def test_nothing_runs_and_it_ends_after_the_grace(self):
         balancer = self.balancer([self.server])
         balancer.ending_expected = True
         idle = [self.client(balancer) for _ in range(20)]

@@ -375,6 +375,32 @@ impl Checker {
         }
     }
 
+    /// The balancer closes a connection whose client has not left. Whoever was told that it goes on may
+    /// be about to ask: in a drain too, only silence ends it, and not before a last look.
+    pub fn lets_go(&mut self, conn: ConnId, has_unread: bool, now: u64) {
+        let idle_timeout = self.rules.idle_timeout;
+        if !self.rules.is_retired || self.is_amnesty {
+            return;
+        }
+        let Some(tap) = self.client(conn) else { return };
+        let is_between = !tap.is_midway() && tap.tunnel.is_none();
+        let asked = tap.requests.get(tap.answered);
+        let is_asking = asked.is_some_and(|sent| sent.start < tap.received);
+        if tap.is_over || tap.is_close_announced || tap.is_lost || !is_between || is_asking {
+            return;
+        }
+        let is_idle = now.saturating_sub(tap.moved_at) >= idle_timeout;
+        let ids: Vec<Id> = tap.requests.iter().map(|sent| sent.id).collect();
+        let is_honest = ids
+            .iter()
+            .all(|id| self.exchanges[*id].excuses & super::check::CLIENT == 0);
+        if is_honest && (has_unread || !is_idle) {
+            self.fail(|| {
+                format!("client {conn} was told that the connection goes on, and is closed ({has_unread})")
+            });
+        }
+    }
+
     /// The end of the stream, in good order, tells the client that the response is whole.
     fn judge_end(&mut self, id: Id, current: &Current) {
         if let Some(answer) = self.answers.get(current.answer)

@@ -30,6 +30,8 @@ pub struct Rules {
     /// At most so many at once at each server.
     pub server_max: Vec<Option<u32>>,
     pub idle_timeout: u64,
+    /// Whether another process has taken over, so that the balancer has to keep its word.
+    pub is_retired: bool,
 }
 
 /// Excuses of an exchange.

@@ -551,6 +551,7 @@ impl Core {
     /// The balancer lets go of its socket.
     pub fn drop_socket(&mut self, conn: ConnId) {
         self.note("closed by balancer", conn, 0, 0);
+        self.lets_go(conn);
         self.check.dropped(conn, self.now);
         self.descriptors -= 1;
         let connection = &mut self.conns[conn];
@@ -581,6 +582,26 @@ impl Core {
                 }
             }
             Stage::Gone => {}
+        }
+    }
+
+    /// The balancer ends a connection whose peer may still have something to say.
+    pub fn lets_go(&mut self, conn: ConnId) {
+        let connection = &self.conns[conn];
+        let has_left = connection.is_peer_gone || connection.is_end_received;
+        if connection.stage == Stage::Open && !has_left {
+            let has_unread = !connection.received.is_empty();
+            self.check.lets_go(conn, has_unread, self.now);
+        }
+    }
+
+    /// The balancer listens no more: what nobody has accepted is not its affair.
+    pub fn close_listener(&mut self) {
+        self.is_listening = false;
+        self.note("listener closed", self.backlog.len(), 0, 0);
+        while let Some(conn) = self.backlog.pop_front() {
+            self.conns[conn].stage = Stage::Gone;
+            self.schedule(0, Due::PeerReset(conn));
         }
     }
 

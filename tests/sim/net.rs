@@ -97,14 +97,7 @@ impl Net for SimNet {
     }
 
     fn close_listener(&mut self) {
-        let mut world = self.0.borrow_mut();
-        let core = &mut world.core;
-        core.is_listening = false;
-        core.note("listener closed", core.backlog.len(), 0, 0);
-        while let Some(conn) = core.backlog.pop_front() {
-            core.conns[conn].stage = Stage::Gone;
-            core.schedule(0, Due::PeerReset(conn));
-        }
+        self.0.borrow_mut().core.close_listener();
     }
 
     fn connect(&mut self, address: &Address) -> io::Result<SimSocket> {
@@ -238,13 +231,14 @@ impl Socket for SimSocket {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         let core = &mut world.core;
-        let connection = &mut core.conns[self.conn];
+        let connection = &core.conns[self.conn];
         if connection.stage != Stage::Open {
             return Err(io::ErrorKind::NotConnected.into());
         }
         if !connection.is_end_sent {
-            connection.is_end_sent = true;
+            core.conns[self.conn].is_end_sent = true;
             core.note("shutdown", self.conn, 0, 0);
+            core.lets_go(self.conn);
             core.check.ended(self.conn, core.now);
             // Both directions over is news.
             if core.conns[self.conn].is_end_received {

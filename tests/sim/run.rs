@@ -89,9 +89,16 @@ fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
     }
     // Calm: everything that is open comes to an end.
     world.borrow_mut().calm();
-    driver.turn_until(scenario.patience(), |world, _| world.are_clients_done());
+    let is_retired = world.borrow().is_retired;
+    driver.turn_until(scenario.patience(), |world, _| {
+        world.are_clients_done() && !is_retired
+    });
     if driver.is_over() {
         return driver.stopped(scenario);
+    }
+    if is_retired {
+        let check = &mut world.borrow_mut().core.check;
+        return check.fail(|| "another process has taken over, and it goes on".to_owned());
     }
     // Servers are found well again.
     world.borrow_mut().clear_servers();
@@ -168,6 +175,9 @@ impl Driver<'_> {
             if self.is_stopped {
                 return;
             }
+            if self.world.borrow().is_retired {
+                self.proxy.retire();
+            }
             let flow = self.proxy.turn();
             changes::make_if_due(&mut self.proxy, self.world);
             let mut world = self.world.borrow_mut();
@@ -203,7 +213,8 @@ impl Driver<'_> {
     /// The process has ended: it was told to.
     fn stopped(self, scenario: &Scenario) {
         let mut world = self.world.borrow_mut();
-        if self.is_stopped && scenario.stop_at.is_none() {
+        let may_stop = scenario.stop_at.is_some() || world.is_retired;
+        if self.is_stopped && !may_stop {
             world
                 .core
                 .check

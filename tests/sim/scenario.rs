@@ -50,6 +50,8 @@ pub struct Scenario {
     pub jumps: u64,
     pub stop_at: Option<u64>,
     pub stop_again: Option<u64>,
+    /// When another process takes over.
+    pub retire_at: Option<u64>,
     pub parallel: usize,
     pub clients_max: usize,
     pub policy: Policy,
@@ -108,6 +110,9 @@ impl Scenario {
                 Duration::from_secs(3000)
             },
             drain: Duration::from_millis(rng.range(500, 10_000)),
+            drain_grace: Duration::ZERO,
+            // Never cut: whatever runs comes to an end by itself.
+            tunnel_drain: Duration::from_secs(3000),
         };
         let check = CheckConfig {
             mode: rng.pick(&[
@@ -149,6 +154,7 @@ impl Scenario {
             jumps: if rng.chance(30) { 2 } else { 0 },
             stop_at: stop.then(|| rng.size(4 * SECOND)),
             stop_again: (stop && rng.chance(300)).then(|| rng.size(2 * SECOND)),
+            retire_at: None,
             parallel: rng.pick(&[1, 2, 3, 5, 8, 100, 1000]),
             clients_max: if rng.chance(150) {
                 rng.range(1, 8) as usize
@@ -192,6 +198,10 @@ impl Scenario {
         }
         scenario.change_servers(&mut Rng::new(seed ^ 0xc4a6_e5e5), is_calm);
         scenario.lay_pipes(&mut Rng::new(seed ^ 0x7069_7065));
+        scenario.timeouts.drain_grace = Duration::from_millis(rng.pick(&[0, 50, 500, 3000]));
+        if !stop && rng.chance(100) {
+            scenario.retire_at = Some(rng.size(4 * SECOND));
+        }
         scenario
     }
 
@@ -308,6 +318,7 @@ impl Scenario {
             lacks_descriptors: self.knobs.descriptors < 10_000,
             server_max: self.servers.iter().map(|server| server.max).collect(),
             idle_timeout: self.timeouts.idle.as_nanos() as u64,
+            is_retired: false,
         }
     }
 
@@ -443,7 +454,7 @@ impl fmt::Display for Scenario {
         let solid = self.servers.iter().filter(|server| server.is_solid).count();
         write!(
             out,
-            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), N {}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, clients_max {}, {:?}, {} bytes/s",
+            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), N {}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, retire {:?}, clients_max {}, {:?}, {} bytes/s",
             self.clients,
             self.conns_each,
             self.naughty,
@@ -463,6 +474,7 @@ impl fmt::Display for Scenario {
             self.moods,
             self.stop_at,
             self.stop_again,
+            self.retire_at,
             self.clients_max,
             self.timeouts,
             self.rate_min,

@@ -28,6 +28,8 @@ pub struct World {
     scenario: Scenario,
     /// Whether the process was told to stop.
     pub is_stopping: bool,
+    /// Whether another process has taken over.
+    pub is_retired: bool,
     /// Whether things may still go wrong.
     pub is_faulty: bool,
     is_interrupted: bool,
@@ -41,6 +43,7 @@ const STOP: u32 = 1;
 const WAKE: u32 = 2;
 const CHANGE: u32 = 3;
 const COME: u32 = 4;
+const RETIRE: u32 = 5;
 
 impl World {
     pub fn new(scenario: &Scenario, is_loud: bool) -> World {
@@ -95,6 +98,9 @@ impl World {
                 core.schedule(at + again, Due::World(STOP));
             }
         }
+        if let Some(at) = scenario.retire_at {
+            core.schedule(at, Due::World(RETIRE));
+        }
         World {
             core,
             clients,
@@ -103,6 +109,7 @@ impl World {
             admins: Admins::new(scenario.admins),
             scenario: scenario.clone(),
             is_stopping: false,
+            is_retired: false,
             is_faulty: true,
             is_interrupted: false,
             idle_polls: 0,
@@ -156,6 +163,17 @@ impl World {
                 core.check.is_amnesty = true;
                 self.is_stopping = true;
                 core.signals.push_back(Signal::Stop);
+            }
+            Due::World(RETIRE) if !self.is_faulty => {}
+            Due::World(RETIRE) => {
+                core.note("another process takes over", 0, 0, 0);
+                core.close_listener();
+                // From now on it is for this long that an idle client may be silent.
+                let grace = self.scenario.timeouts.drain_grace.as_nanos() as u64;
+                core.check.rules.idle_timeout = core.check.rules.idle_timeout.min(grace);
+                core.check.rules.is_retired = true;
+                self.is_retired = true;
+                self.is_interrupted = true;
             }
             Due::World(_) => self.is_interrupted = true,
         }
