@@ -93,6 +93,8 @@ class Dashboard(Case):
         self.browser.wait("all is well", "return document.getElementById('verdict-text').textContent === 'All 3 servers serve'")
         self.browser.wait("the rate is drawn", "return (document.querySelector('#charts path.c1').getAttribute('d').match(/L/g) || []).length > 1")
         self.browser.wait("guesses come", "return document.querySelectorAll('#guess-list details').length > 3")
+        self.browser.click("#pause")  # so that the list stands still under the pointer
+        self.browser.wait("it stands still", "return document.getElementById('pause').textContent.startsWith('Go on')")
         first = self.browser.text("#guess-list summary")
         self.assertIn("/bytes/100", first)
         self.browser.click("#guess-list summary")
