@@ -1,0 +1,157 @@
+"""Replacing a running balancer: wrk and kept-alive clients see none of it, and one process is left."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+from harness import Case, bare_environment, binary, eventually
+from wire import HOST, Client
+
+UPGRADES = 20
+CLIENTS = 50
+
+
+class Kept:
+    """A client that asks on one connection for as long as it may, and then on a new one."""
+
+    def __init__(self, port, pause):
+        self.port, self.address, self.pause = port, f"{HOST}:{port}", pause
+        self.count, self.connections, self.fault = 0, 0, None
+        self.is_over = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            while not self.is_over.is_set():
+                self.connections += 1
+                with Client(self) as client:
+                    while not self.is_over.wait(self.pause):
+                        response = client.get("/healthcheck")
+                        if response.status != 200:
+                            raise AssertionError(f"status {response.status}")
+                        self.count += 1
+                        if (response.one("Connection") or "").lower() == "close":
+                            break
+        except Exception as fault:  # whatever it is, it is what the test is about
+            self.fault = fault
+
+    def finish(self):
+        self.is_over.set()
+        self.thread.join(30)
+        return self.fault
+
+
+class Replace(Case):
+    def setUp(self):
+        folder = str(self.directory())
+        self.binary = os.path.join(folder, "bestguess")
+        shutil.copy(binary(), self.binary)
+        self.log = os.path.join(folder, "log")
+
+    def started(self):
+        """A balancer run from a copy of the binary; its process and its port."""
+        origin = self.origin(None)
+        with open(self.log, "wb") as log:
+            process = subprocess.Popen(
+                [self.binary, f"{HOST}:0", origin.address],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env=bare_environment(),
+            )
+        self.addCleanup(self.end_all)
+        found = eventually(lambda: re.search(r"listening on \S+:(\d+)", self.said()), "it listens")
+        eventually(lambda: "is valid" in self.said(), "the server is valid")
+        return process, int(found.group(1))
+
+    def said(self):
+        with open(self.log, encoding="utf-8") as log:
+            return log.read()
+
+    def running(self):
+        """The processes that run our copy and have not ended."""
+        found = []
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as words, open(f"/proc/{name}/stat", encoding="ascii") as stat:
+                    is_ours = words.read().split(b"\0")[0] == self.binary.encode()
+                    if is_ours and stat.read().rsplit(")", 1)[1].split()[0] != "Z":
+                        found.append(int(name))
+            except (OSError, ValueError, IndexError):
+                continue
+        return found
+
+    def end_all(self):
+        for pid in self.running():
+            os.kill(pid, signal.SIGKILL)
+
+    def upgrade(self, pid):
+        """Asks by the command; the exit code and what it says."""
+        asked = subprocess.run(
+            [binary(), "upgrade", "--pid", str(pid)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=bare_environment(),
+            check=False,
+        )
+        return asked.returncode, asked.stdout + asked.stderr
+
+    def under_load(self, port, work):
+        """Does `work` under wrk and kept-alive clients; what wrk says, and the clients."""
+        kept = [Kept(port, pause) for pause in [0, 0.001, 0.01, 0.1, 0.5] * (CLIENTS // 5)]
+        command = ["wrk", "-t1", "-c16", "-d240s", "--timeout", "30s", f"http://{HOST}:{port}/healthcheck"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare_environment()) as wrk:
+            eventually(lambda: all(client.count for client in kept), "every client was served")
+            work()
+            wrk.send_signal(signal.SIGINT)
+            told = wrk.stdout.read()
+        faults = [client.finish() for client in kept]
+        self.assertEqual([fault for fault in faults if fault], [])
+        self.assertNotIn("Socket errors", told)
+        self.assertNotIn("Non-2xx", told)
+        return int(re.search(r"(\d+) requests in", told).group(1)), kept
+
+    def test_twenty_upgrades_in_a_row_cost_no_request(self):
+        first, port = self.started()
+        pids = [first.pid]
+
+        def work():
+            for _ in range(UPGRADES):
+                code, said = self.upgrade(pids[-1])
+                self.assertEqual(code, 0, said)
+                pids.append(int(re.search(r"process (\d+) has taken over", said).group(1)))
+
+        count, kept = self.under_load(port, work)
+        self.assertEqual(first.wait(30), 0)
+        eventually(lambda: self.running() == pids[-1:], "one process is left", 30)
+        self.assertEqual(len(set(pids)), UPGRADES + 1)
+        asked = sum(client.count for client in kept)
+        made = sum(client.connections for client in kept)
+        print(f"{UPGRADES} upgrades: wrk {count} requests, {CLIENTS} clients {asked} on {made} connections, no failure")
+        os.kill(pids[-1], signal.SIGTERM)
+        eventually(lambda: not self.running(), "it ends", 30)
+
+    def test_a_broken_binary_costs_no_request_and_an_error_is_logged(self):
+        first, port = self.started()
+        os.rename(self.binary, self.binary + ".good")
+        with open(self.binary, "w", encoding="ascii") as script:
+            script.write("#!/bin/sh\necho no such library >&2\nexit 127\n")
+        os.chmod(self.binary, 0o755)
+
+        def work():
+            for _ in range(5):
+                code, said = self.upgrade(first.pid)
+                self.assertEqual(code, 1, said)
+                time.sleep(0.05)
+
+        self.under_load(port, work)
+        self.assertIsNone(first.poll())
+        error = re.findall(r"ERROR .*upgrade failed: .*exit status: 127.*no such library.*", self.said())
+        self.assertEqual(len(error), 5, self.said())
+        first.terminate()
+        self.assertEqual(first.wait(30), 0)
