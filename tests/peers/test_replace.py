@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from harness import Case, bare_environment, binary, eventually
+from harness import Case, bare_environment, binary, eventually, spare_port
 from wire import HOST, Client
 
 UPGRADES = 20
@@ -155,3 +155,50 @@ class Replace(Case):
         self.assertEqual(len(error), 5, self.said())
         first.terminate()
         self.assertEqual(first.wait(30), 0)
+
+
+class ReusePort(Case):
+    def test_two_processes_share_a_port_and_one_drains_without_loss(self):
+        origin = self.origin(None)
+        folder = str(self.directory())
+        port = spare_port()
+        logs = [os.path.join(folder, name) for name in ("one", "two")]
+        processes = [
+            self.program(f"{HOST}:{port}", origin.address, "--reuse-port", "--access-log", log) for log in logs
+        ]
+        for process in processes:
+            process.port_from(process.err)
+            eventually(lambda process=process: process.err.match("is valid"), "the server is valid")
+
+        def lines(log):
+            with open(log, "rb") as file:
+                return len(file.readlines())
+
+        faults, asked, is_over = [], [0], threading.Event()
+
+        def ask():
+            place = Kept.__new__(Kept)
+            place.port, place.address = port, f"{HOST}:{port}"
+            while not is_over.is_set():
+                try:
+                    with Client(place) as client:
+                        if client.get("/healthcheck").status != 200:
+                            raise AssertionError("not served")
+                    asked[0] += 1
+                except Exception as fault:  # whatever it is, it is what the test is about
+                    faults.append(fault)
+
+        threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: all(lines(log) > 20 for log in logs), "both get traffic")
+        processes[0].signal(signal.SIGTERM)
+        self.assertEqual(processes[0].wait(30), 0)
+        before = asked[0]
+        eventually(lambda: asked[0] > before + 200, "the other one goes on")
+        is_over.set()
+        for thread in threads:
+            thread.join(30)
+        self.assertEqual(faults, [])
+        processes[1].signal(signal.SIGTERM)
+        self.assertEqual(processes[1].wait(30), 0)
