@@ -61,6 +61,9 @@ use server::Server;
 
 pub use reasons::{Fitness, Reason, Reasons, Rule};
 
+/// Servers that are looked at per request, on average and at most, for what silences leave behind.
+const LEVELLED_PER_REQUEST: u64 = 16;
+
 /// The choice of a server among all.
 #[derive(Debug)]
 pub struct Guess {
@@ -71,6 +74,8 @@ pub struct Guess {
     slow_start: Duration,
     /// Requests dispatched so far.
     turn: u64,
+    /// The number of the request from which on a silence is looked at for the load again.
+    level_next: u64,
     /// How far round-robin has got: the account of the server that was chosen last.
     round: f64,
     /// The state of the generator behind the plain policies of chance.
@@ -154,6 +159,7 @@ impl Guess {
             best: Best::new(servers.len(), seed | 1),
             slow_start: Duration::ZERO,
             turn: 0,
+            level_next: 0,
             round: 0.0,
             seed: seed | 1,
         };
@@ -235,8 +241,10 @@ impl Guess {
             return;
         }
         let besides = server.in_flight.saturating_sub(1);
-        if self.best.is_silent(now, index, server.in_flight) {
-            // It stood still, and has no claim on what the others were sent meanwhile.
+        if self.turn >= self.level_next && self.best.is_silent(now, index, server.in_flight) {
+            // It stood still, and has no claim on what the others were sent meanwhile. To see what
+            // that was takes a look at all, which among many is not for every request.
+            self.level_next = self.turn + self.servers.len() as u64 / LEVELLED_PER_REQUEST;
             self.level(index, Standing::Valid);
         }
         if is_full {
