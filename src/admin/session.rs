@@ -528,3 +528,6 @@ fn ask(request: &Request<'_>, guard: &Guard) -> Result<Ask, Denied> {
     guard.judge(request, ask.kind())?;
     Ok(ask)
 }
+
+#[cfg(test)]
+mod tests;

@@ -642,3 +642,27 @@ fn no_command_line_panics_and_every_error_is_one_line() {
     }
     assert!(good > 500 && wrong > 5_000, "{good} {wrong}");
 }
+
+#[test]
+fn the_admin_listens_on_loopback_unless_told() {
+    for (text, listen) in [
+        ("9900", "127.0.0.1:9900"),
+        ("0.0.0.0:9900", "0.0.0.0:9900"),
+        ("unix:/a", "unix:/a"),
+    ] {
+        let found = config(&format!("8080 9001 --admin {text} --admin-token @/t"));
+        let admin = found.admin.unwrap();
+        assert_eq!(admin.listen.to_string(), listen);
+        assert_eq!(admin.token.as_deref(), Some("@/t"));
+    }
+    assert_eq!(config("8080 9001").admin, None);
+    let text = refusal_of(&["8080", "9001", "--admin-token", "x"], &[]);
+    assert!(text.contains("expected --admin beside it"), "{text}");
+    let text = refusal_of(
+        &["8080", "9001", "--admin", "9900", "--admin-token", "a b"],
+        &[],
+    );
+    assert!(text.contains("visible characters"), "{text}");
+    let text = refusal_of(&["8080", "9001", "--admin", "9900-9901"], &[]);
+    assert!(text.contains("one port to listen at"), "{text}");
+}
