@@ -142,6 +142,7 @@ impl Checker {
         if (100..200).contains(&status) {
             return self.interim(conn, id, status, answer);
         }
+        self.look_at_name(id, head);
         if head.has("keep-alive")
             || head.has("proxy-connection")
             || head.has("x-hop")

@@ -233,6 +233,7 @@ impl Checker {
         if let Some(wrong) = judge_request(head, id, &exchange) {
             self.fail(|| format!("request {id} reached server {server} {wrong}"));
         }
+        self.look_at_name(id, head);
         if exchange.is_malformed && !exchange.expects {
             self.fail(|| format!("request {id}, which is malformed, reached server {server}"));
         }

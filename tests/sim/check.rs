@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::answered::ClientTap;
 use super::asked::LinkTap;
 use super::kernel::{ConnId, Peer, SECOND};
+use super::wire::Head;
 
 /// Names one exchange; 0 is none.
 pub type Id = usize;
@@ -32,6 +33,8 @@ pub struct Rules {
     pub idle_timeout: u64,
     /// Whether another process has taken over, so that the balancer has to keep its word.
     pub is_retired: bool,
+    /// Whether the balancer gives each request an id.
+    pub has_ids: bool,
 }
 
 /// Excuses of an exchange.
@@ -83,6 +86,8 @@ pub struct Exchange {
     pub ready: Option<(u64, u64, bool)>,
     /// The step at which it was given to a link.
     pub assigned: Option<u64>,
+    /// Its X-Request-Id, once it was seen.
+    pub name: Option<String>,
 }
 
 /// A response that a server has sent.
@@ -146,6 +151,24 @@ pub struct Checker {
 }
 
 impl Checker {
+    /// A head of exchange `id` has an X-Request-Id if there are any, and always the same.
+    pub fn look_at_name(&mut self, id: Id, head: &Head) {
+        let name = head.get("x-request-id");
+        let is_one =
+            |name: &str| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if head.has("x-request-id") != self.rules.has_ids || name.is_some_and(|name| !is_one(name))
+        {
+            self.fail(|| format!("exchange {id} has a strange X-Request-Id: {name:?}"));
+        }
+        let known = self.exchanges[id]
+            .name
+            .get_or_insert_with(|| name.unwrap_or_default().to_owned());
+        if known != name.unwrap_or_default() {
+            let known = known.clone();
+            self.fail(|| format!("exchange {id} was called {known} before it was called {name:?}"));
+        }
+    }
+
     pub fn new(rules: Rules) -> Checker {
         let none = Exchange {
             is_head: false,
@@ -162,6 +185,7 @@ impl Checker {
             outcome: None,
             ready: None,
             assigned: None,
+            name: None,
         };
         let answer = Answer {
             id: 0,

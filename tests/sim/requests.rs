@@ -120,6 +120,7 @@ fn write_one(
         outcome: None,
         ready: None,
         assigned: None,
+        name: None,
     });
     if is_malformed {
         malformed(core, id, stream);

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bestguess::config::{
-    Address, AdminConfig, Budgets, CheckConfig, CheckMode, Config, Policy, ServerConfig, Timeouts,
+    Address, AdminConfig, Budgets, CheckConfig, CheckMode, Config, LogFormat, LogTarget, Policy,
+    ServerConfig, Timeouts,
 };
 
 use super::check::Rules;
@@ -300,8 +301,17 @@ impl Scenario {
                 listen: tcp_address(1001),
                 token: None,
             }),
+            // The lines are taken by nobody, and lost when they are too many.
+            access_log: self.is_recorded().then_some(LogTarget::Stdout),
+            log_format: LogFormat::Json,
+            request_id: self.is_recorded(),
             ..Config::new(tcp_address(1000), servers)
         }
+    }
+
+    /// Whether exchanges are written down, and named.
+    fn is_recorded(&self) -> bool {
+        self.seed % 4 == 1
     }
 
     /// What the checker has to know.
@@ -319,6 +329,7 @@ impl Scenario {
             server_max: self.servers.iter().map(|server| server.max).collect(),
             idle_timeout: self.timeouts.idle.as_nanos() as u64,
             is_retired: false,
+            has_ids: self.is_recorded(),
         }
     }
 
