@@ -31,13 +31,30 @@ impl Ids {
         // Two processes whose first halves meet have other seeds, and so other second halves.
         let low = mix(high ^ mix(self.seed ^ GOLDEN));
         let mut digits = [0; DIGITS];
-        let halves = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(halves) {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        let parts = [
+            (high >> 32) as u32,
+            high as u32,
+            (low >> 32) as u32,
+            low as u32,
+        ];
+        for (eight, part) in digits.as_chunks_mut().0.iter_mut().zip(parts) {
+            *eight = hex(part);
         }
         digits
     }
+}
+
+/// The eight hexadecimal digits of `bits`, the highest first.
+fn hex(bits: u32) -> [u8; 8] {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // Each digit in a byte of its own.
+    let mut spread = u64::from(bits);
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Above 9 it is a letter, and those begin 39 behind the digits' end.
+    let letters = ((spread + ONES * 6) >> 4) & ONES;
+    (spread + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 /// Whether `id`, which came from outside, is fit to be passed on and written down: not empty, not
@@ -72,6 +89,20 @@ mod tests {
                 assert!(is_sane(&id) && id.iter().all(u8::is_ascii_hexdigit));
                 assert!(seen.insert(id), "twice: {}", id.escape_ascii());
             }
+        }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for bits in [
+            0,
+            0x0123_4567,
+            0x89ab_cdef,
+            0xdead_beef,
+            0x9a9a_9a9a,
+            u32::MAX,
+        ] {
+            assert_eq!(hex(bits), *format!("{bits:08x}").as_bytes());
         }
     }
 

@@ -139,9 +139,8 @@ fn number(out: &mut Vec<u8>, number: u64) {
 
 /// Appends milliseconds with three digits behind the point: microseconds, cut.
 fn millis(out: &mut Vec<u8>, span: Duration) {
-    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-    number(out, micros / 1000);
-    let rest = micros % 1000;
-    let digit = |divisor: u64| b'0' + (rest / divisor % 10) as u8;
+    let micros = span.subsec_micros();
+    number(out, span.as_secs() * 1000 + u64::from(micros / 1000));
+    let digit = |divisor: u32| b'0' + (micros / divisor % 10) as u8;
     out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
 }
