@@ -286,6 +286,9 @@ impl<N: Net> Proxy<N> {
         self.reap();
         self.turn_admin();
         self.keep_house();
+        if self.is_over {
+            self.cut_off();
+        }
         self.tools.access.end_turn(self.tools.now);
         if is_timed {
             self.metrics

@@ -62,6 +62,15 @@ impl<N: Net> Proxy<N> {
         self.drain.is_some()
     }
 
+    /// Closes all clients that are left: what is cut is seen to be cut, and is written down.
+    pub(super) fn cut_off(&mut self) {
+        let left: Vec<usize> = self.clients.iter().map(|(slot, _)| slot).collect();
+        for slot in left {
+            self.close_client(slot);
+        }
+        self.reap();
+    }
+
     /// Whoever the kernel has let in already has been promised an answer: closing the listener would
     /// reset these connections.
     fn accept_the_last(&mut self) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::peer::{Peer, reads_and_closes, tells_target};
+use crate::peer::{Peer, hangs, reads_and_closes, tells_target};
 use crate::program::{Balancer, Folder, Program};
 use crate::watch::{PATIENCE, Stop};
 use crate::wire::request;
@@ -128,6 +128,29 @@ fn what_is_cut_is_not_called_complete() {
         ("200", "4")
     );
     assert_eq!(value(&line, "complete"), "false");
+}
+
+#[test]
+fn what_is_cut_off_at_the_end_is_written_down() {
+    let peer = Peer::start(hangs);
+    let options = [
+        "--access-log=-",
+        "--log-format=json",
+        "--drain-timeout=100ms",
+    ];
+    let mut balancer = Balancer::before([&peer], &options);
+    let mut client = balancer.client();
+    client.ask("GET", "/held");
+    peer.await_requests(1);
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.ended().code(), Some(0));
+    let lines = balancer.out().until_end();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("/held"), "{lines:?}");
+    assert_eq!(
+        (value(&lines[0], "status"), value(&lines[0], "complete")),
+        ("0", "false")
+    );
 }
 
 #[test]
