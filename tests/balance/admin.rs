@@ -125,7 +125,9 @@ fn the_page_may_ask_nobody_else_and_is_not_kept() {
     ] {
         assert_eq!(page.field(name), Some(value));
     }
-    assert!(!page.text().contains("://"), "the page names another place");
+    // The namespace of SVG is a name, not a place.
+    let places = page.text().replace("http://www.w3.org/2000/svg", "");
+    assert!(!places.contains("://"), "the page names another place");
 }
 
 #[test]
