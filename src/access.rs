@@ -212,8 +212,10 @@ impl Access {
     /// Frees half of the records that nobody needed since the last call. To be called now and then.
     pub fn shrink(&mut self) {
         let needless = self.idle.saturating_sub(SPARE_RECORDS).div_ceil(2);
-        self.free.truncate(self.free.len() - needless);
-        self.free.shrink_to(2 * self.free.len());
+        if needless > 0 {
+            self.free.truncate(self.free.len() - needless);
+            self.free.shrink_to(2 * self.free.len());
+        }
         self.idle = self.free.len();
     }
 
