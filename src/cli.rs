@@ -7,7 +7,7 @@
 //!
 //! - `commands`: the positionals of each command
 //! - `words`: the arguments taken apart, on pico-args
-//! - `help`: the texts of `--help`
+//! - `help`, `manual`, `completions`: the texts of `--help`, the manual page, what shells complete
 //! - `options`: the one table of options, with what each does to a draft
 //! - `draft`: what the options have said so far
 //! - `servers`: the servers of arguments and file
@@ -16,8 +16,10 @@
 
 mod address;
 mod commands;
+mod completions;
 mod draft;
 mod help;
+mod manual;
 mod options;
 mod servers;
 mod service;
@@ -239,6 +241,8 @@ pub fn parse_with(
         }
         (None, Program::Demo) => Command::Demo(commands::demo(&words)?),
         (None, Program::Upgrade) => Command::Upgrade(commands::upgrade(&draft, &words)?),
+        (None, Program::Completions) => Command::Help(commands::completions(&words)?),
+        (None, Program::Man) => Command::Help(commands::manual(&words)?),
     };
     Ok(Invocation { command, verbosity })
 }
@@ -266,7 +270,30 @@ enum Program {
     Demo,
     Origin,
     Upgrade,
+    Completions,
+    Man,
 }
+
+/// The commands beside the balancer itself, each with what it is, in a few words.
+const COMMANDS: [(&str, Program, &str); 5] = [
+    (
+        "demo",
+        Program::Demo,
+        "three built-in servers and a balancer",
+    ),
+    ("origin", Program::Origin, "the built-in server alone"),
+    (
+        "upgrade",
+        Program::Upgrade,
+        "replaces a running balancer without losing a request",
+    ),
+    (
+        "completions",
+        Program::Completions,
+        "completions for bash, zsh or fish",
+    ),
+    ("man", Program::Man, "the manual page"),
+];
 
 impl Program {
     fn command(self) -> &'static str {
@@ -275,6 +302,8 @@ impl Program {
             Program::Demo => "bestguess demo",
             Program::Origin => "bestguess origin",
             Program::Upgrade => "bestguess upgrade",
+            Program::Completions => "bestguess completions",
+            Program::Man => "bestguess man",
         }
     }
 
@@ -284,6 +313,8 @@ impl Program {
             Program::Demo => "bestguess demo --help",
             Program::Origin => "bestguess origin --help",
             Program::Upgrade => "bestguess upgrade --help",
+            Program::Completions => "bestguess completions --help",
+            Program::Man => "bestguess man --help",
         };
         UsageError::Wrong {
             argument: argument.into(),

@@ -11,12 +11,14 @@ use crate::config::Config;
 use crate::conn::{Conn, Filled};
 use crate::deadline::{Alarm, Patience};
 use crate::exchange::{Exchange, RequestState, Waiting};
+use crate::http::cookie;
 use crate::http::head::{self, Method, Refusal, Slots};
 use crate::http::rewrite::{self, Forwarding};
 use crate::mutant::{self, Mutant};
 use crate::net::{Socket, Time};
 use crate::pipes::{Lane, Pipes};
 use crate::report::Said;
+use crate::sticky::{Stick, Sticky, cookie_id};
 
 /// What one receive takes at most while a head is awaited, in bytes.
 const HEAD_READ: usize = 16 << 10;
@@ -111,6 +113,8 @@ pub struct Task {
     pub turned_from: Option<u16>,
     /// Whether content of it was still to come when the server was given it.
     pub is_sending: bool,
+    /// Which server the client wants.
+    pub stick: Stick,
     /// The status that the client got, 0 before that.
     pub status: u16,
     /// Bytes of the response's content that were read so far.
@@ -186,6 +190,8 @@ pub struct Tools {
     pub is_draining: bool,
     /// The Host of requests without one.
     pub host_default: String,
+    /// Which server a client is to have again.
+    pub sticky: Sticky,
     /// Statuses for which a request goes to another server, if it may.
     pub retry_statuses: Vec<u16>,
     /// What the last response told beside itself.
@@ -241,6 +247,7 @@ impl Task {
             is_sending: false,
             has_turned: false,
             turned_from: None,
+            stick: Stick::default(),
             status: 0,
             content_bytes: 0,
             record: None,
@@ -367,10 +374,11 @@ impl<S: Socket> Client<S> {
                 access,
                 now,
                 host_default,
+                sticky,
                 ..
             } = &mut *tools;
             let bytes = scratch.get_mut(..count).unwrap_or_default();
-            let forwarding = forwarding(peer, host_default, config);
+            let forwarding = forwarding(peer, host_default, sticky, config);
             let recorder = (access, *now);
             let used = match judge(bytes, 0, task, head, slots, forwarding, recorder) {
                 Ok(used) => used,
@@ -426,13 +434,19 @@ impl<S: Socket> Client<S> {
 /// How long a client that was turned away may take to read why.
 pub const LINGER: Duration = Duration::from_secs(2);
 
-fn forwarding<'c>(peer: Option<IpAddr>, host_default: &'c str, config: &Config) -> Forwarding<'c> {
+fn forwarding<'c>(
+    peer: Option<IpAddr>,
+    host_default: &'c str,
+    sticky: &'c Sticky,
+    config: &Config,
+) -> Forwarding<'c> {
     Forwarding {
         peer,
         host_default,
         trust: config.trust_forwarded,
         forwarded: config.forwarded,
         id: None,
+        cookie: sticky.cookie(),
     }
 }
 
@@ -444,7 +458,7 @@ fn judge_inbound(
     config: &Config,
 ) -> Option<Next> {
     let mut block = task.inbound.take()?;
-    let forwarding = forwarding(peer, &tools.host_default, config);
+    let forwarding = forwarding(peer, &tools.host_default, &tools.sticky, config);
     let searched = task.searched;
     match judge(
         block.filled_mut(),
@@ -512,6 +526,9 @@ fn judge(
     let id = task.record.as_deref().and_then(Record::id);
     rewrite::request(out, &request, &Forwarding { id, ..forwarding });
     task.exchange.ask(&request);
+    if let Some(name) = forwarding.cookie {
+        task.stick = stick_of(&request, name, forwarding.trust);
+    }
     let mut used = blank + end;
     if let RequestState::Content(meter) = &mut task.exchange.request {
         let content = bytes.get_mut(end..).unwrap_or_default();
@@ -526,6 +543,23 @@ fn judge(
         }
     }
     Ok(Some(used))
+}
+
+/// What a request says of the server that it wants.
+fn stick_of(request: &head::Request<'_>, name: &[u8], trust: bool) -> Stick {
+    let mut fields = request.fields.iter();
+    let is_https = |field: &head::FieldLine<'_>| {
+        field.kind == head::Field::XForwardedProto && field.value.eq_ignore_ascii_case(b"https")
+    };
+    Stick {
+        named: request
+            .fields
+            .iter()
+            .filter(|field| rewrite::has_cookie(field, name))
+            .find_map(|field| cookie_id(cookie::find(field.value, name)?)),
+        is_secure: trust && fields.any(|field| is_https(&field)),
+        sets_cookie: None,
+    }
 }
 
 /// Puts the request that was just written into its block: it may have to wait, or be sent again.

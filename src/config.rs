@@ -196,6 +196,29 @@ pub struct Budgets {
     pub splice_bytes: u64,
 }
 
+/// What a client is led back to its server by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum StickyBy {
+    /// Nothing: each request goes where it is best.
+    #[default]
+    Nothing,
+    /// A cookie of this name.
+    Cookie(String),
+    /// The client's address.
+    Address,
+}
+
+/// Whether clients stay with their servers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StickyConfig {
+    /// By what.
+    pub by: StickyBy,
+    /// The file of the key behind cookies; none: a key of chance, for the life of the process.
+    pub key_file: Option<PathBuf>,
+    /// The key itself.
+    pub key: Vec<u8>,
+}
+
 /// Where access log lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTarget {
@@ -261,6 +284,8 @@ pub struct Config {
     pub trust_forwarded: bool,
     /// Send `Forwarded` (RFC 7239) to servers as well.
     pub forwarded: bool,
+    /// Whether clients stay with their servers.
+    pub sticky: StickyConfig,
     /// Log why each request goes where it goes.
     pub explain: bool,
     /// The access log, if one is wanted.
@@ -351,6 +376,7 @@ impl Config {
             down_status: 500,
             trust_forwarded: false,
             forwarded: false,
+            sticky: StickyConfig::default(),
             explain: false,
             access_log: None,
             log_format: LogFormat::Combined,

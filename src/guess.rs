@@ -72,6 +72,8 @@ pub struct Guess {
     best: Best,
     /// Over so long the weight of a server that is back rises.
     slow_start: Duration,
+    /// What has decided in this guess's stead.
+    given: Option<Rule>,
     /// Requests dispatched so far.
     turn: u64,
     /// The number of the request from which on a silence is looked at for the load again.
@@ -158,6 +160,7 @@ impl Guess {
                 .collect(),
             best: Best::new(servers.len(), seed | 1),
             slow_start: Duration::ZERO,
+            given: None,
             turn: 0,
             level_next: 0,
             round: 0.0,

@@ -4,6 +4,7 @@
 
 pub mod body;
 mod chunks;
+pub mod cookie;
 pub mod field;
 pub mod grammar;
 pub mod head;

@@ -11,7 +11,7 @@
 //! | [`admin`] | what can be seen and changed from outside: requests taken apart, answers written |
 //! | [`metrics`] | what is counted |
 //! | [`conn`] | one socket: fill, flush, readiness |
-//! | [`exchange`], [`guess`], [`health`], [`report`], [`access`] | pure decisions: how far a message got, which server, who is valid, what servers say, what is written down |
+//! | [`exchange`], [`guess`], [`sticky`], [`health`], [`report`], [`access`] | pure decisions: how far a message got, which server, whose server, who is valid, what servers say, what is written down |
 //! | [`http`] | pure RFC 9112: judge heads, meter content, rewrite, reply |
 //! | [`net`] | the seam: sockets, time and signals as traits; [`net::mio`] is the real network |
 //! | [`buffer`], [`pipes`], [`deadline`], [`config`] | blocks of memory, pipes of the kernel, a lazy heap of deadlines, plain values |
@@ -56,3 +56,4 @@ pub mod proxy;
 pub mod reload;
 pub mod report;
 pub mod service;
+pub mod sticky;

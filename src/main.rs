@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use bestguess::access::writer;
 use bestguess::admin::SESSIONS_MAX;
 use bestguess::cli::{self, Command};
-use bestguess::config::{AdminConfig, CheckMode, Config};
+use bestguess::config::{AdminConfig, CheckMode, Config, StickyBy, StickyConfig};
 use bestguess::health::Standing;
 use bestguess::net::mio::{Listener, MioNet, raise_file_limit};
 use bestguess::proxy::{Flow, Proxy};
@@ -22,6 +23,9 @@ use log::{error, info, warn};
 
 /// How long the last log lines may take to be written.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// The shortest key of sticky cookies, in bytes; and so much of a file is read.
+const STICKY_KEY_LEAST: usize = 16;
+const STICKY_KEY_MOST: u64 = 4096;
 /// Descriptors that clients never get: for checks, logs and the like.
 const DESCRIPTORS_RESERVED: usize = 32;
 
@@ -77,6 +81,7 @@ fn serve(mut config: Config) -> io::Result<ExitCode> {
         config.check.every,
     );
     let access_log = config.access_log.as_ref().map(writer::start).transpose()?;
+    config.sticky.key = sticky_key(&config.sticky)?;
     let waker = Arc::new(net.waker()?);
     let mut reload = Reload::new(config.source.clone(), config.listen.clone(), waker);
     let mut proxy = Proxy::new(net, config, clients_max, chance());
@@ -204,6 +209,28 @@ fn share_out_files(config: &mut Config) -> usize {
         );
     }
     config.clients_max.unwrap_or(room).min(room)
+}
+
+/// The key behind sticky cookies: that of the file, or one of chance.
+fn sticky_key(config: &StickyConfig) -> io::Result<Vec<u8>> {
+    let (StickyBy::Cookie(_), Some(path)) = (&config.by, &config.key_file) else {
+        let mut key = vec![0; STICKY_KEY_LEAST];
+        rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
+        return Ok(key);
+    };
+    let wrong =
+        |what: String| io::Error::other(format!("--sticky-key-file {}: {what}", path.display()));
+    let mut key = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(STICKY_KEY_MOST).read_to_end(&mut key))
+        .map_err(|cause| wrong(format!("cannot read it: {cause}")))?;
+    let key = key.trim_ascii().to_vec();
+    if key.len() < STICKY_KEY_LEAST {
+        return Err(wrong(format!(
+            "expected at least {STICKY_KEY_LEAST} bytes that nobody can guess"
+        )));
+    }
+    Ok(key)
 }
 
 /// A number that nobody foresees.

@@ -22,6 +22,7 @@ use crate::link::Link;
 use crate::mutant::{self, Mutant};
 use crate::net::Socket;
 use crate::pipes::Pipes;
+use crate::sticky::Sticky;
 
 /// What one receive takes at most, in bytes: with what may have to be put around it, it fits the
 /// largest block.
@@ -335,6 +336,7 @@ fn answer_head<S: Socket>(
         retry_statuses,
         told,
         now,
+        sticky,
         ..
     } = tools;
     let now = *now;
@@ -344,6 +346,7 @@ fn answer_head<S: Socket>(
         is_draining: *is_draining,
         retry_statuses,
         told,
+        sticky,
     };
     let end = HEADROOM + count;
     head.clear();
@@ -461,6 +464,7 @@ struct Hearing<'t> {
     is_draining: bool,
     retry_statuses: &'t [u16],
     told: &'t mut Told,
+    sticky: &'t Sticky,
 }
 
 /// Judges the heads that `bytes` begin with and writes them to `out` as they go on, then meters the
@@ -510,6 +514,7 @@ fn judge_response(
                 switch: heard == Heard::Switch,
                 trailers: exchange.passes_trailers(),
                 id: task.record.as_deref().and_then(Record::id),
+                cookie: hearing.sticky.line(&task.stick),
             };
             rewrite::response(out, &response, answering);
         }

@@ -11,6 +11,7 @@ mod checks;
 mod drain;
 mod places;
 mod serve;
+mod stick;
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,6 +39,7 @@ use crate::pair;
 use crate::pipes::Pipes;
 use crate::probe::Probe;
 use crate::report::Report;
+use crate::sticky::Sticky;
 
 pub use change::{Change, Refusal, Setting};
 
@@ -192,6 +194,7 @@ impl<N: Net> Proxy<N> {
             date: httpdate::fmt_http_date(date),
             is_draining: false,
             host_default: host_default(&config.listen),
+            sticky: Sticky::new(&config.sticky, &config.servers),
             retry_statuses: config.retry_statuses.clone(),
             told: Told::default(),
         };

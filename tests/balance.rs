@@ -39,6 +39,8 @@ mod requests;
 mod responses;
 #[path = "balance/splice.rs"]
 mod splice;
+#[path = "balance/sticky.rs"]
+mod sticky;
 #[path = "balance/stopping.rs"]
 mod stopping;
 #[path = "balance/systemd.rs"]

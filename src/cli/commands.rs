@@ -4,7 +4,10 @@
 //! be seen without one is told at once.
 
 use super::address::{self, Found, Place};
+use super::completions::{self, SHELLS};
 use super::draft::Draft;
+use super::manual;
+use super::options::listed;
 use super::servers::{self, Source};
 use super::{Command, Demo, Origin, Program, Resolver, UsageError, quoted, value};
 use crate::config::{AdminConfig, Handed};
@@ -136,6 +139,26 @@ fn handed(port: &str) -> Result<Option<Handed>, UsageError> {
             let expected = "a number or a name of FileDescriptorName= behind fd:, e.g. fd:3";
             Err(refuse(Program::Balancer, "PORT", port, expected))
         }
+    }
+}
+
+/// `SHELL`
+pub(super) fn completions(words: &[String]) -> Result<String, UsageError> {
+    let program = Program::Completions;
+    let expected = format!("expected {}", listed(&SHELLS));
+    match words {
+        [shell] if SHELLS.contains(&shell.as_str()) => Ok(completions::completions(shell)),
+        [] => Err(program.refuse("SHELL", expected)),
+        [shell] => Err(program.refuse(format!("SHELL {}", quoted(shell)), expected)),
+        [_, more, ..] => Err(program.refuse(quoted(more), "expected nothing behind SHELL")),
+    }
+}
+
+/// Nothing.
+pub(super) fn manual(words: &[String]) -> Result<String, UsageError> {
+    match words {
+        [] => Ok(manual::manual()),
+        [more, ..] => Err(Program::Man.refuse(quoted(more), "expected nothing behind man")),
     }
 }
 

@@ -19,6 +19,7 @@ usage: bestguess [OPTIONS] PORT SERVER...
        bestguess demo [PORT]                  three servers and a balancer
        bestguess origin [OPTIONS] PORT [DIR]  one server
        bestguess upgrade [--pid PID]          replace a running one; see --help
+       bestguess completions SHELL, bestguess man
 PORT, SERVER: [HOST:]PORT, [IPV6]:PORT or unix:/path; a SERVER also a range
 9001-9004, and with ,weight=W ,max=M or ,backup behind it; without HOST, PORT
 listens on all interfaces, and SERVER is on 127.0.0.1
@@ -49,10 +50,22 @@ It starts the program anew, as it was started, hands its port over, and ends
 once it has finished what runs. If the new one fails, the old one goes on.
 ";
 
-/// The help of a program: at most 72 lines of at most 80 columns, the last one ended.
-pub(super) fn help(program: Program) -> String {
-    let mut text = format!("{VERSION}: ");
-    let groups: &[(Group, &str)] = match program {
+const COMPLETIONS: &str = "\
+completions for a shell
+
+usage: bestguess completions SHELL
+SHELL: bash, zsh or fish; e.g. source <(bestguess completions bash)
+";
+
+const MAN: &str = "\
+the manual page
+
+usage: bestguess man                      e.g. bestguess man | man -l -
+";
+
+/// The groups that a program's options are listed in, with their titles; an empty one goes on.
+pub(super) fn groups(program: Program) -> &'static [(Group, &'static str)] {
+    match program {
         Program::Balancer => &[
             (Group::Load, "load"),
             (Group::Servers, "servers"),
@@ -64,16 +77,23 @@ pub(super) fn help(program: Program) -> String {
             (Group::General, ""),
         ],
         Program::Origin => &[(Group::Origin, "options"), (Group::General, "general")],
-        Program::Demo => &[(Group::General, "options")],
         Program::Upgrade => &[(Group::Upgrade, "options"), (Group::General, "")],
-    };
+        Program::Demo | Program::Completions | Program::Man => &[(Group::General, "options")],
+    }
+}
+
+/// The help of a program: at most 72 lines of at most 80 columns, the last one ended.
+pub(super) fn help(program: Program) -> String {
+    let mut text = format!("{VERSION}: ");
     text.push_str(match program {
         Program::Balancer => BALANCER,
         Program::Origin => ORIGIN,
         Program::Demo => DEMO,
         Program::Upgrade => UPGRADE,
+        Program::Completions => COMPLETIONS,
+        Program::Man => MAN,
     });
-    for (group, title) in groups {
+    for (group, title) in groups(program) {
         if !title.is_empty() {
             let _ = writeln!(text, "{title}:");
         }
@@ -82,7 +102,7 @@ pub(super) fn help(program: Program) -> String {
         }
     }
     text.push_str(match program {
-        Program::Demo | Program::Upgrade => "",
+        Program::Demo | Program::Upgrade | Program::Completions | Program::Man => "",
         _ => "TIME, X: 250ms, 5s, 2m, 1h or seconds like 1.5\n",
     });
     text.push_str("each option also as a variable: BESTGUESS_QUIET=1 for --quiet\n");
@@ -129,14 +149,18 @@ fn line(text: &mut String, option: &OptionSpec) {
 mod tests {
     use super::*;
 
+    const PROGRAMS: [Program; 6] = [
+        Program::Upgrade,
+        Program::Balancer,
+        Program::Origin,
+        Program::Demo,
+        Program::Completions,
+        Program::Man,
+    ];
+
     #[test]
     fn every_help_is_short_and_narrow() {
-        for program in [
-            Program::Balancer,
-            Program::Origin,
-            Program::Demo,
-            Program::Upgrade,
-        ] {
+        for program in PROGRAMS {
             let text = help(program);
             assert!(
                 text.lines().count() <= LINES_MAX,
@@ -153,12 +177,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_option_of_the_program_and_its_default() {
-        for program in [
-            Program::Balancer,
-            Program::Origin,
-            Program::Demo,
-            Program::Upgrade,
-        ] {
+        for program in PROGRAMS {
             let text = help(program);
             for option in OPTIONS {
                 let shown = text

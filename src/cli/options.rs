@@ -208,6 +208,31 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        short: "",
+        long: "--sticky",
+        takes: Takes::Value("HOW"),
+        env: "BESTGUESS_STICKY",
+        default: "",
+        group: Group::Servers,
+        help: "a client keeps its server: cookie[=NAME] or ip",
+        apply: |draft, text| put(&mut draft.config.sticky.by, value::sticky(text)),
+    },
+    OptionSpec {
+        short: "",
+        long: "--sticky-key-file",
+        takes: Takes::Value("PATH"),
+        env: "BESTGUESS_STICKY_KEY_FILE",
+        default: "",
+        group: Group::Servers,
+        help: "the key of the cookies (a new one each start)",
+        apply: |draft, text| {
+            put(
+                &mut draft.config.sticky.key_file,
+                value::path(text).map(Some),
+            )
+        },
+    },
+    OptionSpec {
         short: "-R",
         long: "--every-requests",
         takes: Takes::Value("R"),
@@ -245,7 +270,7 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         short: "",
         long: "--check-path",
-        takes: Takes::Value("PATH"),
+        takes: Takes::Value("/PATH"),
         env: "BESTGUESS_CHECK_PATH",
         default: "/healthcheck",
         group: Group::Checks,
@@ -745,6 +770,7 @@ mod tests {
             (Takes::OneOf(_, words), _) => words[1],
             (_, "--check-path") => "/other",
             (_, "--access-log") => "-",
+            (_, "--sticky") => "ip",
             (_, "--admin") => "9900",
             (Takes::Value("TIME" | "X"), _) => "7s",
             (Takes::Value("NAME"), _) => "blue",

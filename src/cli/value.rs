@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use crate::config::StickyBy;
+use crate::http::grammar;
+
 /// No duration is longer than this: 365 days.
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// No duration but an allowed zero is shorter: the poll rounds up to whole milliseconds.
@@ -130,6 +133,22 @@ pub(super) fn name(text: &str) -> Result<String, Expected> {
         Err(format!(
             "a name of 1 to {NAME_BYTES_MAX} visible ascii characters without blanks"
         ))
+    }
+}
+
+/// `cookie`, `cookie=NAME` or `ip`.
+pub(super) fn sticky(text: &str) -> Result<StickyBy, Expected> {
+    let is_name = |name: &str| {
+        (1..=NAME_BYTES_MAX).contains(&name.len()) && grammar::is_token(name.as_bytes())
+    };
+    match text.split_once('=') {
+        None if text == "cookie" => Ok(StickyBy::Cookie("bestguess".to_owned())),
+        None if text == "ip" => Ok(StickyBy::Address),
+        Some(("cookie", name)) if is_name(name) => Ok(StickyBy::Cookie(name.to_owned())),
+        Some(("cookie", _)) => Err(format!(
+            "a cookie's name of 1 to {NAME_BYTES_MAX} letters, digits and marks like - and _"
+        )),
+        _ => Err("cookie, cookie=NAME or ip".to_owned()),
     }
 }
 

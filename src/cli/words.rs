@@ -5,7 +5,7 @@
 //! every option stands as its name with its value behind it. Nothing is judged here but names.
 
 use super::options::{OPTIONS, OptionSpec, Takes};
-use super::{Program, UsageError, quoted};
+use super::{COMMANDS, Program, UsageError, quoted};
 use std::convert::Infallible;
 use std::ffi::OsString;
 
@@ -99,12 +99,8 @@ impl Walk {
 
     fn positional(&mut self, argument: String) {
         if self.program.is_none() {
-            self.program = Some(match argument.as_str() {
-                "demo" => Program::Demo,
-                "origin" => Program::Origin,
-                "upgrade" => Program::Upgrade,
-                _ => Program::Balancer,
-            });
+            let command = COMMANDS.iter().find(|(name, ..)| *name == argument);
+            self.program = Some(command.map_or(Program::Balancer, |(_, program, _)| *program));
             if self.program != Some(Program::Balancer) {
                 return;
             }

@@ -5,10 +5,12 @@
 //! all, so that behind `add`, `retire`, `enable` and `configure` `settle` has to be called, once for
 //! as many of them as there are.
 
-use super::Guess;
 use super::server::{Post, Server};
+use super::{Guess, Rule};
 use crate::config::ServerConfig;
+use crate::health::Standing;
 use crate::net::Time;
+use crate::sticky::Candidate;
 
 impl Guess {
     /// A server comes into the slot `index`: the next one, or one that was retired and that no ticket
@@ -61,6 +63,35 @@ impl Guess {
         for index in 0..self.servers.len() {
             self.refresh(now, index);
         }
+    }
+
+    /// Whether the server `index` may be given a request that `tried` have failed: it is valid or not
+    /// checked yet, nobody wants it drained, and it has room.
+    pub fn may_take(&self, index: usize, tried: &[u16]) -> bool {
+        self.servers.get(index).is_some_and(|server| {
+            matches!(server.standing(), Standing::Valid | Standing::Unknown)
+                && server.has_room()
+                && !tried.contains(&(index as u16))
+        })
+    }
+
+    /// The servers that `may_take` such a request; those that stand by only if no other does.
+    pub fn candidates(&self, tried: &[u16]) -> impl Iterator<Item = Candidate> + Clone {
+        let may = |(index, _): &(usize, &Server)| self.may_take(*index, tried);
+        let servers = self.servers.iter().enumerate().filter(may);
+        let has_others = servers.clone().any(|(_, server)| !server.is_backup);
+        servers
+            .filter(move |(_, server)| !(has_others && server.is_backup))
+            .map(|(index, server)| Candidate {
+                index,
+                weight: server.weight,
+                in_flight: server.in_flight,
+            })
+    }
+
+    /// What decides the next guesses, where it is not this guess: so they are explained.
+    pub fn decided_by(&mut self, rule: Option<Rule>) {
+        self.given = rule;
     }
 
     fn post(&mut self, now: Time, index: usize, post: Post) {

@@ -48,6 +48,10 @@ pub enum Rule {
     Chance,
     /// A plain policy, which knows no times.
     Plain(Policy),
+    /// Stickiness: the client's cookie names it.
+    Cookie,
+    /// Stickiness: the client's address leads to it.
+    Address,
     /// Nothing was chosen.
     Nothing,
 }
@@ -64,6 +68,8 @@ impl Rule {
             Rule::Errors => "errors",
             Rule::Unused => "unused",
             Rule::Chance => "chance",
+            Rule::Cookie => "cookie",
+            Rule::Address => "address",
             Rule::Plain(_) => "plain",
             Rule::Nothing => "nothing",
         }
@@ -156,6 +162,7 @@ impl Guess {
         reasons.pick = pick;
         reasons.rule = match pick {
             Pick::Full | Pick::Nobody => Rule::Nothing,
+            Pick::Server(_) if self.given.is_some() => self.given.unwrap_or(Rule::Nothing),
             Pick::Server(_) if !is_best => Rule::Plain(self.policy),
             Pick::Server(chosen) => {
                 let next = servers.get(1).filter(|next| next.fitness != Fitness::Tried);
@@ -174,6 +181,10 @@ impl Guess {
             return;
         };
         reasons.servers.push(self.reason(now, chosen, &[]));
+        if let Some(given) = self.given {
+            reasons.rule = given;
+            return;
+        }
         if self.policy != Policy::BestGuess {
             reasons.rule = Rule::Plain(self.policy);
             return;
@@ -193,6 +204,9 @@ impl Guess {
         let Pick::Server(chosen) = pick else {
             return Rule::Nothing;
         };
+        if let Some(given) = self.given {
+            return given;
+        }
         if self.policy != Policy::BestGuess {
             return Rule::Plain(self.policy);
         }
@@ -384,6 +398,8 @@ fn decided(out: &mut fmt::Formatter<'_>, rule: Rule, chosen: &Reason) -> fmt::Re
         Rule::Unused => write!(out, ", longest unused"),
         Rule::Chance => write!(out, ", by chance as others send here too"),
         Rule::Plain(policy) => write!(out, ", by {policy}"),
+        Rule::Cookie => write!(out, ", sticky: the cookie names it"),
+        Rule::Address => write!(out, ", sticky: by the client's address"),
     }
 }
 

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use super::body::{Framing, Reframing};
+use super::cookie;
 use super::head::{Field, FieldLine, Fields, Request, Response, Version};
 
 /// What a request gets beside its own fields.
@@ -22,6 +23,8 @@ pub struct Forwarding<'c> {
     pub forwarded: bool,
     /// The `X-Request-Id` that it gets in place of any other; none: what came of such goes on.
     pub id: Option<&'c [u8]>,
+    /// The name of the cookie that is ours, and so stays here.
+    pub cookie: Option<&'c [u8]>,
 }
 
 /// How a response goes to a client.
@@ -42,6 +45,13 @@ pub struct Answering<'d> {
     /// The `X-Request-Id` that a final response gets in place of any other; none: what the server
     /// sent of such goes on.
     pub id: Option<&'d [u8]>,
+    /// The `Set-Cookie` that it gets beside those of the server.
+    pub cookie: Option<&'d [u8]>,
+}
+
+/// Whether this is a Cookie field that holds the cookie `name`.
+pub fn has_cookie(field: &FieldLine<'_>, name: &[u8]) -> bool {
+    field.name.eq_ignore_ascii_case(b"cookie") && cookie::find(field.value, name).is_some()
 }
 
 /// Appends `request` as it goes to a server to `out`, which must have room for it (it grows if not).
@@ -57,6 +67,15 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_>, forwarding: &Forwarding
     let mut host = request.authority;
     for field in request.fields.iter() {
         let stays = match field.kind {
+            Field::Kept
+                if forwarding
+                    .cookie
+                    .is_some_and(|name| has_cookie(&field, name)) =>
+            {
+                copy.leave(out, &field);
+                cookie::write_without(out, field.value, forwarding.cookie.unwrap_or_default());
+                continue;
+            }
             Field::Other
             | Field::Kept
             | Field::Date
@@ -177,6 +196,11 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
         && (response.status >= 200 || answering.switch)
     {
         line(out, b"X-Request-Id", id);
+    }
+    if let Some(cookie) = answering.cookie
+        && (response.status >= 200 || answering.switch)
+    {
+        line(out, b"Set-Cookie", cookie);
     }
     if answering.reframing == Reframing::Chunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

@@ -351,6 +351,9 @@ impl<N: Net> Proxy<N> {
                 self.config.servers.push(config);
             }
         }
+        if let Some(config) = self.config.servers.get(index) {
+            self.tools.sticky.add(index, config);
+        }
         if let Some(server) = self.servers.get_mut(index) {
             // The first round is over without it.
             server.is_checked = true;
@@ -376,6 +379,7 @@ impl<N: Net> Proxy<N> {
             config.name
         );
         self.guess.retire(self.tools.now, index);
+        self.tools.sticky.remove(index);
         self.close_pool(index);
         if !mutant::is(Mutant::RemovedServerChecked) {
             self.stop_probe(index);

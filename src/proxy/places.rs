@@ -7,6 +7,7 @@ use log::{info, warn};
 
 use super::{Proxy, Setting};
 use crate::client::{ClientState, Place};
+use crate::config::StickyBy;
 use crate::conn::Conn;
 use crate::guess::{self, Outcome, Pick};
 use crate::http::head::Method;
@@ -108,7 +109,10 @@ impl<N: Net> Proxy<N> {
             let Some(task) = self.tasks.get_mut(key) else {
                 return;
             };
-            let pick = self.guess.pick(self.tools.now, &task.tried);
+            let pick = match &self.config.sticky.by {
+                StickyBy::Nothing => self.guess.pick(self.tools.now, &task.tried),
+                _ => self.pick_sticky(slot, key),
+            };
             self.metrics.guesses += 1;
             if self.config.explain {
                 self.note_guess(key, pick);

@@ -42,6 +42,7 @@ fn ask(bytes: &[u8], out: &mut Vec<u8>) {
         trust: false,
         forwarded: false,
         id: None,
+        cookie: None,
     };
     let mut slots = head::slots();
     let request = head::next_request(bytes, 0, &mut slots);
@@ -60,6 +61,7 @@ fn answer(bytes: &[u8], out: &mut Vec<u8>) {
         switch: false,
         trailers: false,
         id: None,
+        cookie: None,
     };
     let mut slots = head::slots();
     let response = head::next_response(bytes, 0, Method::Idempotent, &mut slots);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # End-to-end tests of the real binary with real peers: clients (curl, Python's http.client and
 # requests, node, ab, h2load, wrk, websockets, Chromium, Prometheus), servers (the built-in origin, nginx, Python's
-# http.server, node, uvicorn, gunicorn, websockets), and small misbehaving servers of our own.
+# http.server, node, uvicorn, gunicorn, websockets), small misbehaving servers of our own, and what
+# reads completions and the manual page (bash, zsh, fish, groff).
 #
 #   tests/peers/run.sh [WORD...]     only tests whose name contains one of the words, if any
 #
@@ -74,6 +75,9 @@ need_tool chromium chromium
 need_tool chromedriver chromium-driver
 need_tool prometheus prometheus
 need_tool promtool prometheus
+need_tool zsh zsh
+need_tool fish fish
+need_tool groff groff-base
 need_module requests python3-requests
 need_module websockets python3-websockets
 need_module uvicorn python3-uvicorn

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bestguess::config::{
     Address, AdminConfig, Budgets, CheckConfig, CheckMode, Config, LogFormat, LogTarget, Policy,
-    ServerConfig, Timeouts,
+    ServerConfig, StickyBy, StickyConfig, Timeouts,
 };
 
 use super::check::Rules;
@@ -56,6 +56,7 @@ pub struct Scenario {
     pub parallel: usize,
     pub clients_max: usize,
     pub policy: Policy,
+    pub sticky: StickyConfig,
     pub timeouts: Timeouts,
     pub rate_min: u32,
     pub retry_statuses: Vec<u16>,
@@ -171,6 +172,7 @@ impl Scenario {
                 Policy::Random,
                 Policy::PowerOfTwo,
             ]),
+            sticky: StickyConfig::default(),
             timeouts,
             rate_min: rng.pick(&[0, 1, 240]),
             retry_statuses: rng.pick(&[[].as_slice(), &[404, 500]]).to_vec(),
@@ -196,6 +198,14 @@ impl Scenario {
         let admin = &mut Rng::new(seed ^ 0xad01_ad01);
         if admin.chance(300) {
             scenario.admins = admin.range(MILLI, SECOND);
+        }
+        // By a chance of its own, so that all else is as it was without.
+        let stick = &mut Rng::new(seed ^ 0x571c_571c);
+        if stick.chance(200) {
+            scenario.sticky.by = match stick.chance(500) {
+                true => StickyBy::Address,
+                false => StickyBy::Cookie("to".to_owned()),
+            };
         }
         scenario.change_servers(&mut Rng::new(seed ^ 0xc4a6_e5e5), is_calm);
         scenario.lay_pipes(&mut Rng::new(seed ^ 0x7069_7065));
@@ -291,6 +301,7 @@ impl Scenario {
         Config {
             parallel: self.parallel,
             policy: self.policy,
+            sticky: self.sticky.clone(),
             check: self.check.clone(),
             timeouts: self.timeouts.clone(),
             rate_min: self.rate_min,
@@ -465,7 +476,7 @@ impl fmt::Display for Scenario {
         let solid = self.servers.iter().filter(|server| server.is_solid).count();
         write!(
             out,
-            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), N {}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, retire {:?}, clients_max {}, {:?}, {} bytes/s",
+            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), N {}, {:?}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, retire {:?}, clients_max {}, {:?}, {} bytes/s",
             self.clients,
             self.conns_each,
             self.naughty,
@@ -478,6 +489,7 @@ impl fmt::Display for Scenario {
                 .collect::<Vec<_>>(),
             self.parallel,
             self.policy,
+            self.sticky.by,
             self.check.mode,
             self.check.every,
             self.check.every_requests,

@@ -32,6 +32,7 @@ pub fn requests(input: &[u8]) -> usize {
         trust: choice & 4 != 0,
         forwarded: choice & 8 != 0,
         id: None,
+        cookie: None,
     };
     let whole = relay::requests(wire, Cuts::Whole, &forwarding);
     let cut = relay::requests(wire, Cuts::Seeded(u64::from(*choice)), &forwarding);

@@ -277,6 +277,7 @@ fn answer_head(
         switch: heard == Heard::Switch,
         trailers: exchange.passes_trailers(),
         id: None,
+        cookie: None,
     };
     if heard != Heard::Interim || exchange.version == head::Version::Http11 {
         let mut out = Vec::new();

@@ -7,6 +7,7 @@ const PLAIN: Forwarding<'static> = Forwarding {
     trust: false,
     forwarded: false,
     id: None,
+    cookie: None,
 };
 const ADDED: &str = "Via: 1.1 bestguess\r\nX-Forwarded-Proto: http\r\n";
 const KEPT: Answering<'static> = Answering {
@@ -17,6 +18,7 @@ const KEPT: Answering<'static> = Answering {
     switch: false,
     trailers: false,
     id: None,
+    cookie: None,
 };
 
 fn sent_with(head: &[u8], forwarding: &Forwarding<'_>) -> Vec<u8> {
@@ -280,6 +282,7 @@ fn a_response_keeps_its_fields_but_those_of_the_connection() {
         switch: false,
         trailers: false,
         id: None,
+        cookie: None,
     };
     let expected = "HTTP/1.1 200 fine\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: now\r\nConnection: close\r\n\r\n";
     assert_eq!(answered(&lines, Method::Other, unchunked), expected);
@@ -560,4 +563,55 @@ fn a_request_has_one_id_for_both_sides_if_it_has_one_of_ours() {
     let lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: y"];
     let head = answered(&lines, Method::Idempotent, switch);
     assert!(head.contains("\r\nX-Request-Id: ours\r\n"), "{head}");
+}
+
+#[test]
+fn the_balancers_cookie_stays_here_and_all_others_go_on() {
+    let with = Forwarding {
+        cookie: Some(b"to"),
+        ..PLAIN
+    };
+    let ask = |forwarding| {
+        sent(
+            &[
+                "GET / HTTP/1.1",
+                "Host: a",
+                "cookie: a=1; to=x; b=2",
+                "Cookie: to=y",
+                "X: 1",
+            ],
+            forwarding,
+        )
+    };
+    assert_eq!(
+        ask(&with),
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nCookie: a=1; b=2\r\nX: 1\r\n{}",
+            ADDED.trim_end()
+        ) + "\r\nX-Forwarded-Host: a\r\n\r\n"
+    );
+    assert!(ask(&PLAIN).contains("cookie: a=1; to=x; b=2\r\nCookie: to=y\r\n"));
+}
+
+#[test]
+fn a_final_response_gets_the_cookie_beside_those_of_the_server() {
+    let with = Answering {
+        cookie: Some(b"to=x; Path=/"),
+        ..KEPT
+    };
+    let ok = answered(
+        &["HTTP/1.1 204 No Content", "Set-Cookie: a=1"],
+        Method::Idempotent,
+        with,
+    );
+    assert_eq!(
+        ok,
+        "HTTP/1.1 204 No Content\r\nSet-Cookie: a=1\r\nSet-Cookie: to=x; Path=/\r\n\r\n"
+    );
+    let early = answered(
+        &["HTTP/1.1 103 Early Hints", "Link: </a>"],
+        Method::Idempotent,
+        with,
+    );
+    assert!(!early.contains("Set-Cookie"), "{early}");
 }
