@@ -35,6 +35,9 @@ Read the file of servers again, and look names up again. A file with a mistake i
 .TP
 USR1
 Open the access log anew, once the old file was moved away.
+.TP
+USR2
+Start the program anew, hand the port over, finish what runs and end; what bestguess upgrade asks for.
 .SH EXIT STATUS
 .TP
 0
