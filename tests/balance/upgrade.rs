@@ -94,11 +94,18 @@ impl Line {
             .program
             .err
             .holding(self.mark, "took over from process ");
-        let from: u32 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        // Two processes write to one pipe, each line in pieces: what is around a text may be the other's.
+        let (_, from) = line.split_once("took over from process ").unwrap();
+        let from: u32 = from
+            .split(|other: char| !other.is_ascii_digit())
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert_eq!(from, self.pid);
         let line = self.program.err.holding(self.mark, " has taken over");
-        let mut words = line.split("] process ").nth(1).unwrap().split(' ');
-        self.pid = words.next().unwrap().parse().unwrap();
+        let (before, _) = line.split_once(" has taken over").unwrap();
+        self.pid = before.rsplit("process ").next().unwrap().parse().unwrap();
         self.pids.push(self.pid);
         from
     }

@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::{Next, Session, State, Step};
-use crate::buffer::{Block, SIZE_MAX, SIZES};
+use crate::buffer::{Block, SIZE_MAX};
 use crate::conn::Filled;
 use crate::http::body::{self, Keep, Meter};
 use crate::http::head::{self, Refusal};
@@ -16,6 +16,8 @@ use crate::origin::work::Claim;
 
 /// What one receive takes at most while a head is awaited, in bytes.
 const HEAD_READ: usize = 16 << 10;
+/// Room for a head and what came before it.
+const HEAD_ROOM: usize = 64 << 10;
 
 /// What a look at the bytes that came found.
 enum Judged {
@@ -58,7 +60,7 @@ impl<S: Socket> Session<S> {
         let mut block = self.inbound.take().unwrap_or_else(|| tools.pool.take(room));
         if block.room() == 0 {
             // A head with what came before it: the judge sees to it that this happens once.
-            let mut larger = tools.pool.take(SIZES[2]);
+            let mut larger = tools.pool.take(HEAD_ROOM);
             larger.append(block.filled());
             tools.pool.give(mem::replace(&mut block, larger));
         }
