@@ -387,8 +387,7 @@ impl<N: Net> Proxy<N> {
         };
         let accept = (self.is_listener_ready && self.may_accept()).then_some(self.accept_again);
         let gathered = (!self.gathering.is_empty()).then_some(self.gather_until);
-        let shrink =
-            (self.tools.pool.is_wide() || is_wide(&self.tasks)).then_some(self.shrink_again);
+        let shrink = self.tools.pool.is_wide().then_some(self.shrink_again);
         let drain = self.drain.map(|drain| drain.until);
         [
             self.deadlines.next(),
