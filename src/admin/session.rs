@@ -370,6 +370,11 @@ impl<S: Socket> Session<S> {
                 Judged::Refused(denied) => return Some(Served::Asked(Asked::refused(denied))),
             }
         }
+        self.read_more(scratch)
+    }
+
+    /// Receives once behind what is there. None: something came.
+    fn read_more(&mut self, scratch: &mut [u8]) -> Option<Served> {
         if !self.conn.is_readable() {
             return Some(Served::Wait);
         }
@@ -437,18 +442,7 @@ impl<S: Socket> Session<S> {
             return Some(Served::Asked(asked));
         }
         self.state = State::Content(meter, asked);
-        if !self.conn.is_readable() {
-            return Some(Served::Wait);
-        }
-        match self.fill(scratch) {
-            Some(0) => Some(Served::Wait),
-            Some(count) => {
-                self.inbound
-                    .extend_from_slice(scratch.get(..count).unwrap_or_default());
-                None
-            }
-            None => Some(Served::Gone),
-        }
+        self.read_more(scratch)
     }
 }
 
