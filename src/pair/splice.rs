@@ -80,6 +80,8 @@ pub(super) fn response<S: Socket>(
     let ResponseState::Content(meter) = &mut task.exchange.response else {
         return Ok(None);
     };
+    // A head that has gone on has taken with it what waited for it.
+    debug_assert!(task.answer.is_none() && task.gathered.is_none());
     let most = if is_as_it_is {
         most(meter, &task.down)
     } else {

@@ -201,10 +201,8 @@ impl<N: Net> Proxy<N> {
         if client.state == ClientState::Dead {
             return;
         }
-        if !mutant::is(Mutant::WaiterNotWatched) && client.conn.watch(&mut self.net).is_err() {
-            return self.fail(slot, Fault::ClientGone);
-        }
         let ClientState::Busy(key) = client.state else {
+            self.hear_of(slot, None);
             return;
         };
         let Some(task) = self.tasks.get_mut(key) else {
@@ -229,6 +227,13 @@ impl<N: Net> Proxy<N> {
             (_, None) if !task.exchange.is_unanswered() => Waiting::Reader,
             (Place::None, None) => Waiting::Head,
             (_, None) => Waiting::Place,
+        };
+        if !self.hear_of(slot, Some(waiting)) {
+            return;
+        }
+        let (Some(client), Some(task)) = (self.clients.get_mut(slot), self.tasks.get_mut(key))
+        else {
+            return;
         };
         if waiting == Waiting::Head && task.inbound.is_none() {
             // Only empty lines came: there is no request yet.
@@ -321,7 +326,7 @@ impl<N: Net> Proxy<N> {
     }
 
     /// The exchange can not go on: another server, a reply, or the end of the connection.
-    fn fail(&mut self, slot: usize, fault: Fault) {
+    pub(super) fn fail(&mut self, slot: usize, fault: Fault) {
         let Some(client) = self.clients.get(slot) else {
             return;
         };
