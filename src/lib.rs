@@ -4,6 +4,7 @@
 //!
 //! | layer | what it owns |
 //! |---|---|
+//! | [`run`] | the balancer as a process: descriptors, listeners, keys, logs |
 //! | [`cli`], [`logging`], [`demo`], [`origin`], [`reload`] | the program around the balancer: arguments, log lines, the built-in server |
 //! | [`service`] | the process among others: where the listener comes from, upgrades, systemd |
 //! | [`proxy`] | all clients, links and checks, and [`proxy::Proxy::turn`], the only loop |
@@ -55,5 +56,6 @@ pub mod probe;
 pub mod proxy;
 pub mod reload;
 pub mod report;
+pub mod run;
 pub mod service;
 pub mod sticky;
