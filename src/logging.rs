@@ -1,35 +1,35 @@
 //! Log lines to standard error, by a thread of their own.
 //!
-//! simple_logger writes with `eprintln!`, which panics when the reader of stderr has gone, and
-//! waits when it does not read. Neither may reach the loop, so a line is only handed over here,
-//! without ever waiting; the thread alone touches stderr. What does not fit is counted and told.
+//! simple_logger decides what is shown, and its lines are ours: `INFO  [bestguess::proxy] text`. It does
+//! not write them, as it does that with `eprintln!`, which panics when the reader of stderr has gone,
+//! waits when it does not read, and takes two writes for a line, between which another process on the
+//! same stderr can have its own: the successor of an upgrade has the same one. So a line is only
+//! handed over here, without ever waiting; the thread alone touches stderr, with one write for each
+//! line. What does not fit, or can not be written, is counted and told.
 //!
-//! Lines read `INFO  [bestguess::proxy] text`. They have no time stamp (simple_logger needs three
-//! more crates for it, and journald, docker and `ts` add their own) and no colours, so there is
-//! nothing for NO_COLOR to turn off.
+//! Lines have no time stamp (simple_logger needs three more crates for it, and journald, docker and
+//! `ts` add their own) and no colours, so there is nothing for NO_COLOR to turn off.
 //!
-//! A panic of the thread's sink is caught, which needs unwinding: with `panic = "abort"` a dead
-//! stderr would end the process. Nothing else may write to stderr after [`init`], as it would wait
-//! for the lock that the thread holds; so the messages of panics take the same way.
+//! Nothing else may write to stderr after [`init`], as it would wait for the lock that the thread
+//! holds; so the messages of panics take the same way.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::cell::Cell;
-use std::fmt::{self, Write};
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 /// At most this many lines wait for the thread.
 const LINES_MAX: usize = 1024;
 /// A longer line is cut, in bytes.
 const LINE_BYTES_MAX: usize = 4096;
-/// A panic with a full backtrace needs between 32 and 48 KiB, a line far less. Only what is touched
-/// takes memory, and an overflow would end the process: hence the margin.
+/// Far more than a line needs: only what is touched takes memory.
 const STACK_BYTES: usize = 128 * 1024;
 /// How long [`flush`] sleeps between two looks.
 const FLUSH_STEP: Duration = Duration::from_millis(1);
@@ -38,11 +38,6 @@ const FLUSH_STEP: Duration = Duration::from_millis(1);
 const PANIC_FLUSH_MAX: Duration = Duration::from_millis(250);
 
 static HANDOVER: OnceLock<Handover> = OnceLock::new();
-
-thread_local! {
-    /// Set in the writing thread: what it logs itself, in a panic hook say, would feed itself.
-    static IS_WRITER: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Starts the thread, installs the logger, and has panics logged instead of printed.
 ///
@@ -59,7 +54,8 @@ pub fn init(verbosity: i8) {
         1 => LevelFilter::Debug,
         2.. => LevelFilter::Trace,
     };
-    let Ok(handover) = Handover::start(level, SimpleLogger::new().with_level(level)) else {
+    let filter = SimpleLogger::new().with_level(level);
+    let Ok(handover) = Handover::start(filter, io::stderr()) else {
         return;
     };
     if log::set_logger(HANDOVER.get_or_init(|| handover)).is_ok() {
@@ -76,10 +72,6 @@ pub fn flush(max: Duration) -> bool {
 
 /// Logs a panic instead of printing it, with its backtrace where RUST_BACKTRACE asks for one.
 fn panicked(panic: &PanicHookInfo<'_>) {
-    // The sink's own panics say nothing but that stderr has failed: they are counted.
-    if IS_WRITER.get() {
-        return;
-    }
     log::error!("{panic}");
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
@@ -94,7 +86,7 @@ fn panicked(panic: &PanicHookInfo<'_>) {
 
 /// The side of the callers.
 struct Handover {
-    level: LevelFilter,
+    filter: SimpleLogger,
     lines: SyncSender<Line>,
     counts: Arc<Counts>,
 }
@@ -115,11 +107,12 @@ struct Line {
 }
 
 impl Handover {
-    fn start(level: LevelFilter, sink: impl Log + 'static) -> io::Result<Handover> {
+    fn start(filter: SimpleLogger, out: impl Write + Send + 'static) -> io::Result<Handover> {
         let (lines, receiver) = sync_channel(LINES_MAX);
         let counts = Arc::new(Counts::default());
-        let writer = Writer {
-            sink,
+        let mut writer = Writer {
+            out,
+            line: Vec::new(),
             counts: Arc::clone(&counts),
         };
         thread::Builder::new()
@@ -127,7 +120,7 @@ impl Handover {
             .stack_size(STACK_BYTES)
             .spawn(move || writer.run(&receiver))?;
         Ok(Handover {
-            level,
+            filter,
             lines,
             counts,
         })
@@ -147,11 +140,11 @@ impl Handover {
 
 impl Log for Handover {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.level
+        self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) || IS_WRITER.get() {
+        if !self.enabled(record.metadata()) {
             return;
         }
         let mut text = Capped(String::new());
@@ -175,18 +168,19 @@ impl Log for Handover {
 }
 
 /// The side of the thread.
-struct Writer<S> {
-    sink: S,
+struct Writer<W> {
+    out: W,
+    /// The line that is written, in the memory of those before it.
+    line: Vec<u8>,
     counts: Arc<Counts>,
 }
 
-impl<S: Log> Writer<S> {
-    fn run(&self, lines: &Receiver<Line>) {
-        IS_WRITER.set(true);
+impl<W: Write> Writer<W> {
+    fn run(&mut self, lines: &Receiver<Line>) {
         let mut untold = 0;
         let mut next = lines.recv().ok();
         while let Some(line) = next {
-            if !self.write(&line) {
+            if self.write(&line).is_err() {
                 self.counts.lost.fetch_add(1, Ordering::Release);
             }
             untold += 1;
@@ -205,28 +199,28 @@ impl<S: Log> Writer<S> {
         }
     }
 
-    fn tell_lost(&self) {
+    fn tell_lost(&mut self) {
         let lost = self.counts.lost.swap(0, Ordering::AcqRel);
         let line = Line {
             level: Level::Error,
             target: module_path!().to_owned(),
             text: format!("{lost} log lines lost"),
         };
-        if lost > 0 && !self.write(&line) {
+        if lost > 0 && self.write(&line).is_err() {
             self.counts.lost.fetch_add(lost, Ordering::Release);
         }
     }
 
-    /// Whether the sink took the line; it did not if it panicked.
-    fn write(&self, line: &Line) -> bool {
-        let write = || {
-            let mut record = Record::builder();
-            record.level(line.level).target(&line.target);
-            self.sink
-                .log(&record.args(format_args!("{}", line.text)).build());
-        };
-        // The sink is used again after a panic: it keeps no state that a panic could break.
-        catch_unwind(AssertUnwindSafe(write)).is_ok()
+    /// Writes the line with its end in one call, unless the system takes only a part of it.
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        self.line.clear();
+        let Line {
+            level,
+            target,
+            text,
+        } = line;
+        writeln!(self.line, "{level:<5} [{target}] {text}")?;
+        self.out.write_all(&self.line)
     }
 }
 
@@ -234,7 +228,7 @@ impl<S: Log> Writer<S> {
 /// second line, and the end of what is too long is cut.
 struct Capped(String);
 
-impl Write for Capped {
+impl fmt::Write for Capped {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
             if self.0.len() >= LINE_BYTES_MAX {
@@ -252,67 +246,73 @@ impl Write for Capped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
     use std::sync::mpsc::{Sender, channel};
 
-    /// A sink that does with each text what a test wants.
+    /// What does with each write what a test wants.
     struct Sink<F>(F);
 
-    impl<F: Fn(String) + Send + Sync> Log for Sink<F> {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
+    impl<F: FnMut(String) -> io::Result<()>> Write for Sink<F> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            (self.0)(String::from_utf8(bytes.to_vec()).unwrap()).map(|()| bytes.len())
         }
 
-        fn log(&self, record: &Record<'_>) {
-            (self.0)(format!(
-                "{} {} {}",
-                record.level(),
-                record.target(),
-                record.args()
-            ));
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
-
-        fn flush(&self) {}
     }
 
     const LONG: Duration = Duration::from_secs(10);
 
-    fn start(sink: impl Fn(String) + Send + Sync + 'static) -> Handover {
-        Handover::start(LevelFilter::Info, Sink(sink)).unwrap()
+    fn start(sink: impl FnMut(String) -> io::Result<()> + Send + 'static) -> Handover {
+        let filter = SimpleLogger::new().with_level(LevelFilter::Info);
+        Handover::start(filter, Sink(sink)).unwrap()
+    }
+
+    /// A sink that passes each write on.
+    fn passing() -> (Handover, Receiver<String>) {
+        let (texts, written) = channel();
+        let handover = start(move |text| {
+            texts.send(text).unwrap();
+            Ok(())
+        });
+        (handover, written)
+    }
+
+    fn say(handover: &Handover, level: Level, text: &str) {
+        let mut record = Record::builder();
+        record.level(level).target("t");
+        handover.log(&record.args(format_args!("{text}")).build());
     }
 
     fn info(handover: &Handover, text: &str) {
-        let mut record = Record::builder();
-        record.level(Level::Info).target("t");
-        handover.log(&record.args(format_args!("{text}")).build());
+        say(handover, Level::Info, text);
     }
 
     /// A sink that passes its first line on only when the returned sender lets it.
     fn blocking() -> (Handover, Sender<()>, Receiver<String>) {
         let (go, gate) = channel::<()>();
         let (texts, written) = channel();
-        let gate = Mutex::new(Some(gate));
+        let mut gate = Some(gate);
         let handover = start(move |text| {
-            if let Some(gate) = gate.lock().unwrap().take() {
+            if let Some(gate) = gate.take() {
                 gate.recv().unwrap();
             }
             texts.send(text).unwrap();
+            Ok(())
         });
         (handover, go, written)
     }
 
     #[test]
-    fn lines_arrive_in_order_at_or_above_the_level() {
-        let (texts, written) = channel();
-        let handover = start(move |text| texts.send(text).unwrap());
+    fn each_line_is_one_write_in_order_at_or_above_the_level() {
+        let (handover, written) = passing();
         info(&handover, "one");
-        let mut record = Record::builder();
-        handover.log(&record.level(Level::Debug).args(format_args!("no")).build());
-        info(&handover, "two");
+        say(&handover, Level::Debug, "no");
+        say(&handover, Level::Error, "two");
         assert!(handover.wait(LONG));
         assert_eq!(
             written.try_iter().collect::<Vec<_>>(),
-            ["INFO t one", "INFO t two"]
+            ["INFO  [t] one\n", "ERROR [t] two\n"]
         );
     }
 
@@ -330,9 +330,9 @@ mod tests {
         assert!(handover.wait(LONG));
         let lines: Vec<String> = written.try_iter().collect();
         let told = |line: &String| {
-            let behind = line.strip_prefix("ERROR bestguess::logging ")?;
+            let behind = line.strip_prefix("ERROR [bestguess::logging] ")?;
             behind
-                .strip_suffix(" log lines lost")?
+                .strip_suffix(" log lines lost\n")?
                 .parse::<usize>()
                 .ok()
         };
@@ -344,35 +344,29 @@ mod tests {
     }
 
     #[test]
-    fn a_panicking_sink_loses_its_line_and_nothing_else() {
+    fn a_line_that_can_not_be_written_is_told_and_nothing_else_is_lost() {
         let (texts, written) = channel();
         let handover = start(move |text| {
-            assert!(!text.contains("bad"), "the sink panics");
+            if text.contains("bad") {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
             texts.send(text).unwrap();
+            Ok(())
         });
         for text in ["one", "bad", "bad", "two"] {
             info(&handover, text);
             assert!(handover.wait(LONG));
         }
-        let lines: Vec<String> = written.try_iter().collect();
+        let lost = "ERROR [bestguess::logging] 1 log lines lost\n";
         assert_eq!(
-            lines.iter().filter(|line| line.starts_with("INFO")).count(),
-            2,
-            "{lines:?}"
-        );
-        assert_eq!(
-            lines
-                .iter()
-                .filter(|line| line.contains("1 log lines lost"))
-                .count(),
-            2,
-            "{lines:?}"
+            written.try_iter().collect::<Vec<_>>(),
+            ["INFO  [t] one\n", lost, lost, "INFO  [t] two\n"]
         );
     }
 
     #[test]
-    fn a_sink_that_always_panics_leaves_flush_quick() {
-        let handover = start(|_| panic!("stderr has gone"));
+    fn a_stderr_that_nobody_reads_any_more_leaves_flush_quick() {
+        let handover = start(|_| Err(io::ErrorKind::BrokenPipe.into()));
         for _ in 0..10 {
             info(&handover, "text");
         }
@@ -381,49 +375,18 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sink_logs_itself_does_not_feed_it() {
-        let handover: Arc<OnceLock<Handover>> = Arc::default();
-        let inner = Arc::clone(&handover);
-        let (texts, written) = channel();
-        let started = start(move |text| {
-            texts.send(text).unwrap();
-            if let Some(handover) = inner.get() {
-                info(handover, "echo");
-            }
-        });
-        let handover = handover.get_or_init(|| started);
-        info(handover, "one");
-        assert!(handover.wait(LONG));
-        assert_eq!(written.try_iter().collect::<Vec<_>>(), ["INFO t one"]);
-    }
-
-    #[test]
     fn a_line_stays_one_line_of_bounded_length() {
-        let (texts, written) = channel();
-        let handover = start(move |text| texts.send(text).unwrap());
+        let (handover, written) = passing();
         info(&handover, "a\r\nERROR forged\u{1b}[0m");
         info(&handover, &"é".repeat(LINE_BYTES_MAX));
         assert!(handover.wait(LONG));
         assert_eq!(
             written.recv().unwrap(),
-            "INFO t a\\r\\nERROR forged\\u{1b}[0m"
+            "INFO  [t] a\\r\\nERROR forged\\u{1b}[0m\n"
         );
         assert_eq!(
             written.recv().unwrap().len(),
-            "INFO t ".len() + LINE_BYTES_MAX
+            "INFO  [t] \n".len() + LINE_BYTES_MAX
         );
-    }
-
-    #[test]
-    fn the_small_stack_holds_a_panic_with_a_full_backtrace() {
-        let (texts, written) = channel();
-        let handover = start(move |text| {
-            let trace = std::backtrace::Backtrace::force_capture();
-            texts.send(format!("{text} {trace:#}")).unwrap();
-            panic!("with the default hook");
-        });
-        info(&handover, &"x".repeat(LINE_BYTES_MAX));
-        assert!(handover.wait(LONG));
-        assert!(written.recv().unwrap().contains("catch_unwind"));
     }
 }
