@@ -118,6 +118,12 @@ pub enum Failure {
     Broken,
 }
 
+/// Whether a server that answers with `status` has failed the request (RFC 9110 §15.6): other errors
+/// say more of the request than of the server.
+pub fn is_failure(status: u16) -> bool {
+    matches!(status, 500 | 502 | 503 | 504)
+}
+
 /// What an exchange came to, seen from its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -235,7 +241,7 @@ impl Guess {
             return;
         }
         let is_full = retry_after && matches!(status, 429 | 503);
-        let has_failed = !is_full && matches!(status, 500 | 502 | 503 | 504);
+        let has_failed = !is_full && is_failure(status);
         if has_failed {
             server.counts.failed();
         }

@@ -8,7 +8,7 @@ mod histogram;
 use std::time::Duration;
 
 use crate::conn::Moved;
-use crate::guess::Failure;
+use crate::guess::{self, Failure};
 use crate::net::Time;
 pub use histogram::{BOUND_NAMES, Histogram, Summary};
 
@@ -52,7 +52,7 @@ pub struct ServerMetrics {
     /// Final responses, by the hundreds of their status.
     pub responses: [u64; 5],
     /// Requests that it failed, in the order of `FAILURES`.
-    pub failures: [u64; 4],
+    pub failures: [u64; FAILURES.len()],
     /// Good checks.
     pub checks_passed: u64,
     /// Bad checks.
@@ -65,8 +65,8 @@ pub struct ServerMetrics {
     pub latency: Histogram,
 }
 
-/// The kinds of failures, as they are called.
-pub const FAILURES: [&str; 4] = ["refused", "reset", "timed_out", "broken"];
+/// The kinds of failures, as they are called; the last is an answer that says so.
+pub const FAILURES: [&str; 5] = ["refused", "reset", "timed_out", "broken", "error_status"];
 /// The classes of statuses, as they are called.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -95,7 +95,20 @@ impl ServerMetrics {
         if let Some(count) = self.responses.get_mut(class) {
             *count += 1;
         }
+        if status >= 500 {
+            self.answered_badly(status);
+        }
         self.latency.record(waited);
+    }
+
+    /// It answered, but with an error: of those of 500 and more some say more of the request.
+    #[cold]
+    fn answered_badly(&mut self, status: u16) {
+        if let [.., count] = &mut self.failures
+            && guess::is_failure(status)
+        {
+            *count += 1;
+        }
     }
 
     /// It failed a request.
@@ -141,6 +154,9 @@ mod tests {
         server.failed(Failure::TimedOut);
         server.failed(Failure::Broken);
         server.failed(Failure::Broken);
+        for status in [200, 429, 500, 501, 502, 503, 504, 505, 999] {
+            server.answered(status, Duration::from_millis(1));
+        }
         let named: Vec<_> = FAILURES.iter().zip(server.failures).collect();
         assert_eq!(
             named,
@@ -148,7 +164,8 @@ mod tests {
                 (&"refused", 0),
                 (&"reset", 0),
                 (&"timed_out", 1),
-                (&"broken", 2)
+                (&"broken", 2),
+                (&"error_status", 4)
             ]
         );
     }

@@ -154,6 +154,8 @@ fn metrics_count_what_happens() {
     for (name, more, value) in [
         ("server_responses_total", ",class=\"2xx\"", 2.0),
         ("server_responses_total", ",class=\"5xx\"", 1.0),
+        ("server_failures_total", ",kind=\"error_status\"", 1.0),
+        ("server_failures_total", ",kind=\"broken\"", 0.0),
         ("server_requests_total", "", 3.0),
         ("server_valid", "", 1.0),
         ("server_response_seconds_count", "", 3.0),
