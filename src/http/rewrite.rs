@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use super::body::{Framing, Reframing};
 use super::cookie;
+use super::grammar::{is_word, list};
 use super::head::{Field, FieldLine, Fields, Request, Response, Version};
 
 /// What a request gets beside its own fields.
@@ -201,6 +202,10 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
         && (response.status >= 200 || answering.switch)
     {
         line(out, b"Set-Cookie", cookie);
+        // It is for this client alone: no cache may give it to others.
+        if !bars_shared_caches(&response.fields) {
+            line(out, b"Cache-Control", b"private");
+        }
     }
     if answering.reframing == Reframing::Chunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -216,6 +221,18 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_>, answering: Answering
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether these fields say that no shared cache may store the response (RFC 9111 §5.2.2). What is
+/// less, or in quotes, is not enough; of directives that conflict the most restrictive counts (§4.2.1),
+/// so that another one may be added to any.
+fn bars_shared_caches(fields: &Fields<'_>) -> bool {
+    let is_bar =
+        |directive: &[u8]| is_word(directive, b"private") || is_word(directive, b"no-store");
+    fields
+        .iter()
+        .filter(|field| is_word(field.name, b"cache-control"))
+        .any(|field| !field.value.contains(&b'"') && list(field.value).any(is_bar))
 }
 
 /// Appends the first line of `request` as a server gets it: in origin-form, and in HTTP/1.1; and the

@@ -94,6 +94,27 @@ fn servers_do_not_see_the_cookie_but_all_others() {
 }
 
 #[test]
+fn a_shared_cache_may_not_keep_the_response_that_brings_the_cookie() {
+    let peer = Peer::start(move |talk| {
+        let fields = ["Cache-Control: public, max-age=60"];
+        talk.wire.send(reply(200, &fields, "for all"))?;
+        Ok(true)
+    });
+    let balancer = Balancer::before([&peer], &["--sticky", "cookie"]);
+    balancer.await_valid(0, &peer);
+    let mut client = balancer.client();
+    let controls = |response: &Response| {
+        let fields = response.head.fields.iter();
+        let named = fields.filter(|(name, _)| name.eq_ignore_ascii_case("Cache-Control"));
+        named.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+    };
+    let first = client.get("/");
+    assert_eq!(controls(&first), ["public, max-age=60", "private"]);
+    let second = ask(&mut client, &set_by(&first));
+    assert_eq!(controls(&second), ["public, max-age=60"]);
+}
+
+#[test]
 fn balancers_with_the_same_key_lead_to_the_same_servers() {
     let origins = Origin::three(None);
     let folder = Folder::new();

@@ -606,7 +606,7 @@ fn a_final_response_gets_the_cookie_beside_those_of_the_server() {
     );
     assert_eq!(
         ok,
-        "HTTP/1.1 204 No Content\r\nSet-Cookie: a=1\r\nSet-Cookie: to=x; Path=/\r\n\r\n"
+        "HTTP/1.1 204 No Content\r\nSet-Cookie: a=1\r\nSet-Cookie: to=x; Path=/\r\nCache-Control: private\r\n\r\n"
     );
     let early = answered(
         &["HTTP/1.1 103 Early Hints", "Link: </a>"],
@@ -614,4 +614,35 @@ fn a_final_response_gets_the_cookie_beside_those_of_the_server() {
         with,
     );
     assert!(!early.contains("Set-Cookie"), "{early}");
+}
+
+#[test]
+fn what_gets_the_cookie_is_kept_from_shared_caches() {
+    let with = Answering {
+        cookie: Some(b"to=x"),
+        ..KEPT
+    };
+    let is_barred = |fields: &[&str], with: Answering<'_>| {
+        let lines = [&["HTTP/1.1 200 fine", "Content-Length: 0"], fields].concat();
+        let answered = answered(&lines, Method::Idempotent, with);
+        answered.ends_with("\r\nCache-Control: private\r\n\r\n")
+    };
+    for open in [
+        &[][..],
+        &["Cache-Control: public, max-age=60, s-maxage=60"],
+        &["Cache-Control: no-cache"],
+        // Only these fields are barred, if a cache knows this form at all.
+        &["Cache-Control: private=\"X-Mine\""],
+        &["Cache-Control: no-cache=\"a, no-store, b\""],
+        &["Pragma: no-store"],
+    ] {
+        assert!(is_barred(open, with), "{open:?}");
+        assert!(!is_barred(open, KEPT), "{open:?}");
+    }
+    for barred in [
+        &["cache-control: max-age=60,PRIVATE"][..],
+        &["Cache-Control: max-age=60", "Cache-Control: No-Store"],
+    ] {
+        assert!(!is_barred(barred, with), "{barred:?}");
+    }
 }
