@@ -34,8 +34,10 @@ pub use record::Record;
 use record::Wants;
 use writer::{BUFFER_BYTES, Outlet};
 
-/// Lines that came after a rest are handed over at once, those behind them together after this.
-const HAND_OVER_EVERY: Duration = Duration::from_millis(10);
+/// Lines that came after a rest are handed over at once, those behind them together after this or as
+/// a full buffer: each hand-over wakes the thread, and the system writes many small pieces far slower
+/// than a few large ones.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(100);
 /// The same while the thread is behind.
 const TRY_AGAIN_EVERY: Duration = Duration::from_millis(100);
 /// How often it is told that more lines were lost.
@@ -177,7 +179,7 @@ impl Access {
     /// To be called at the end of each turn: hands the lines over, if it is time.
     #[inline]
     pub fn end_turn(&mut self, now: Time) {
-        if self.outlet.is_some() {
+        if self.outlet.is_some() && (now >= self.again || self.lines.len() >= BUFFER_BYTES) {
             self.settle(now);
         }
     }
@@ -227,8 +229,7 @@ impl Access {
     }
 
     fn settle(&mut self, now: Time) {
-        let is_much = self.lines.len() >= BUFFER_BYTES;
-        if (self.must_reopen || !self.lines.is_empty()) && (now >= self.again || is_much) {
+        if self.must_reopen || !self.lines.is_empty() {
             let is_done = self.hand_over() && self.ask_to_reopen();
             let pause = if is_done {
                 HAND_OVER_EVERY

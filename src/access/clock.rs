@@ -17,11 +17,16 @@ pub(super) struct Clock {
     then: Duration,
     /// The second that is written out; none: none is.
     second: Option<u64>,
-    /// `25/Nov/2026:22:03:46 +0000`
-    common: Vec<u8>,
-    /// `2026-11-25T22:03:46`
-    sortable: Vec<u8>,
+    common: [u8; COMMON],
+    sortable: [u8; SORTABLE],
 }
+
+/// Bytes of `25/Nov/2026:22:03:46 +0000`.
+const COMMON: usize = 26;
+/// Bytes of `2026-11-25T22:03:46`.
+const SORTABLE: usize = 19;
+/// Bytes of the same with `.086Z` behind it.
+const RFC3339: usize = SORTABLE + 5;
 
 /// Names of months are three letters in all formats.
 const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -33,8 +38,8 @@ impl Clock {
             now,
             then: Duration::ZERO,
             second: None,
-            common: Vec::with_capacity(32),
-            sortable: Vec::with_capacity(32),
+            common: [b' '; COMMON],
+            sortable: [b' '; SORTABLE],
         };
         clock.set(now, date);
         clock
@@ -46,18 +51,21 @@ impl Clock {
         self.then = date.duration_since(UNIX_EPOCH).unwrap_or_default();
     }
 
-    /// Appends `now` as the combined format has it, to the second.
-    pub(super) fn common(&mut self, out: &mut Vec<u8>, now: Time) {
+    /// `now` as the combined format has it, to the second.
+    pub(super) fn common(&mut self, now: Time) -> &[u8; COMMON] {
         self.turn_to(now);
-        out.extend_from_slice(&self.common);
+        &self.common
     }
 
-    /// Appends `now` as in RFC 3339, to the millisecond, in UTC.
-    pub(super) fn rfc3339(&mut self, out: &mut Vec<u8>, now: Time) {
+    /// `now` as in RFC 3339, to the millisecond, in UTC.
+    pub(super) fn rfc3339(&mut self, now: Time) -> [u8; RFC3339] {
         let millis = self.turn_to(now).subsec_millis();
-        out.extend_from_slice(&self.sortable);
-        let digit = |divisor: u32| b'0' + (millis / divisor % 10) as u8;
-        out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
+        let [hundreds, tens, ones] = three_digits(millis);
+        let mut text = [0; RFC3339];
+        let (second, rest) = text.split_at_mut(SORTABLE);
+        second.copy_from_slice(&self.sortable);
+        rest.copy_from_slice(&[b'.', hundreds, tens, ones, b'Z']);
+        text
     }
 
     /// What `now` is since 1970; its second is written out then.
@@ -80,16 +88,22 @@ impl Clock {
             [5..7, 8..11, 12..16, 17..25].map(|part| date.get(part).unwrap_or_default());
         let found = MONTHS.chunks_exact(3).position(|name| name == month);
         let number = found.map_or(0, |place| place as u8 + 1);
-        self.common.clear();
-        for part in [day, b"/", month, b"/", year, b":", time, b" +0000"] {
-            self.common.extend_from_slice(part);
-        }
-        self.sortable.clear();
+        self.common = joined(&[day, b"/", month, b"/", year, b":", time, b" +0000"]);
         let number = [b'0' + number / 10, b'0' + number % 10];
-        for part in [year, b"-", &number, b"-", day, b"T", time] {
-            self.sortable.extend_from_slice(part);
-        }
+        self.sortable = joined(&[year, b"-", &number, b"-", day, b"T", time]);
     }
+}
+
+/// The three last digits of `number`.
+#[inline]
+pub(super) fn three_digits(number: u32) -> [u8; 3] {
+    [100, 10, 1].map(|divisor| b'0' + (number / divisor % 10) as u8)
+}
+
+/// `parts` behind each other, which make up so many bytes.
+fn joined<const BYTES: usize>(parts: &[&[u8]]) -> [u8; BYTES] {
+    let mut bytes = parts.iter().copied().flatten();
+    std::array::from_fn(|_| bytes.next().copied().unwrap_or(b' '))
 }
 
 #[cfg(test)]
@@ -97,13 +111,8 @@ mod tests {
     use super::*;
 
     fn shown(clock: &mut Clock, now: Time) -> (String, String) {
-        let (mut common, mut sortable) = (Vec::new(), Vec::new());
-        clock.common(&mut common, now);
-        clock.rfc3339(&mut sortable, now);
-        (
-            String::from_utf8(common).unwrap(),
-            String::from_utf8(sortable).unwrap(),
-        )
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (text(clock.common(now)), text(&clock.rfc3339(now)))
     }
 
     #[test]

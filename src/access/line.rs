@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::clock::Clock;
-use super::record::Record;
+use super::clock::{Clock, three_digits};
+use super::record::{self, Record};
 use super::text;
 use crate::http::rewrite;
 use crate::net::Time;
@@ -34,17 +34,15 @@ pub(super) fn combined(out: &mut Vec<u8>, clock: &mut Clock, ended: &Ended<'_>) 
         None => out.push(b'-'),
     }
     out.extend_from_slice(b" - - [");
-    clock.common(out, ended.now);
+    out.extend_from_slice(clock.common(ended.now));
     out.extend_from_slice(b"] \"");
     let asked = ended.record.filter(|record| record.is_asked());
     out.extend_from_slice(asked.map_or(b"-", Record::line));
     out.extend_from_slice(b"\" ");
-    number(out, u64::from(ended.status));
+    status(out, ended.status);
     out.push(b' ');
     number(out, ended.bytes);
-    out.push(b' ');
-    out.extend_from_slice(asked.map_or(b"\"-\" \"-\"", Record::part));
-    out.push(b'\n');
+    out.extend_from_slice(asked.map_or(record::NO_REFERER_AND_AGENT, Record::part));
 }
 
 /// Appends a JSON object in one line. Its keys are always there, in this order; what is not known is
@@ -56,91 +54,92 @@ pub(super) fn json<'n>(
     name: impl Fn(usize) -> Option<&'n str>,
 ) {
     out.extend_from_slice(b"{\"time\":\"");
-    clock.rfc3339(out, ended.now);
-    out.extend_from_slice(b"\",\"client\":");
+    out.extend_from_slice(&clock.rfc3339(ended.now));
     match ended.peer {
         Some(peer) => {
-            out.push(b'"');
+            out.extend_from_slice(b"\",\"client\":\"");
             rewrite::address(out, peer.ip());
             out.extend_from_slice(b"\",\"client_port\":");
             number(out, u64::from(peer.port()));
         }
-        None => out.extend_from_slice(b"null,\"client_port\":null"),
+        None => out.extend_from_slice(b"\",\"client\":null,\"client_port\":null"),
     }
     let asked = ended.record.filter(|record| record.is_asked());
     out.extend_from_slice(asked.map_or(NOTHING_ASKED, Record::part));
     out.extend_from_slice(b",\"status\":");
-    number(out, u64::from(ended.status));
+    status(out, ended.status);
     out.extend_from_slice(b",\"bytes\":");
     number(out, ended.bytes);
-    out.extend_from_slice(match ended.is_complete {
-        true => b",\"complete\":true",
-        false => b",\"complete\":false",
-    });
+    match ended.is_complete {
+        true => out.extend_from_slice(b",\"complete\":true,\"server\":"),
+        false => out.extend_from_slice(b",\"complete\":false,\"server\":"),
+    }
     let last = ended.record.and_then(Record::last);
-    key_text(
-        out,
-        b",\"server\":",
-        last.and_then(|last| name(last.server)),
-    );
+    let server = last.and_then(|last| name(last.server));
+    text::json_or_null(out, server.map(str::as_bytes));
     out.extend_from_slice(b",\"tries\":");
-    number(
-        out,
-        ended.record.map_or(0, |record| u64::from(record.tries())),
-    );
+    let tries = ended.record.map_or(0, Record::tries);
+    number(out, u64::from(tries));
+    out.extend_from_slice(b",\"reason\":");
     let rule = last.and_then(|last| last.rule);
-    key_text(out, b",\"reason\":", rule.map(|rule| rule.name()));
+    plain(out, rule.map(|rule| rule.name().as_bytes()));
     let spans = ended.record.map(|record| record.spans(ended.now));
     let spans = spans.unwrap_or_default();
-    for (key, span) in [
-        (b",\"queue_ms\":".as_slice(), spans.queue),
-        (b",\"connect_ms\":", spans.connect),
-        (b",\"response_ms\":", spans.response),
-        (b",\"total_ms\":", Some(spans.total)),
-    ] {
-        out.extend_from_slice(key);
-        match span {
-            Some(span) => millis(out, span),
-            None => out.extend_from_slice(b"null"),
-        }
-    }
+    out.extend_from_slice(b",\"queue_ms\":");
+    millis(out, spans.queue);
+    out.extend_from_slice(b",\"connect_ms\":");
+    millis(out, spans.connect);
+    out.extend_from_slice(b",\"response_ms\":");
+    millis(out, spans.response);
+    out.extend_from_slice(b",\"total_ms\":");
+    millis(out, Some(spans.total));
     out.extend_from_slice(b",\"request_id\":");
-    match ended.record.and_then(Record::id) {
-        // An id needs no escape, whoever gave it.
-        Some(id) => {
-            out.push(b'"');
-            out.extend_from_slice(id);
-            out.push(b'"');
-        }
-        None => out.extend_from_slice(b"null"),
-    }
+    plain(out, ended.record.and_then(Record::id));
     out.extend_from_slice(b"}\n");
 }
 
 /// The request's part of a JSON line whose request could not be read.
 const NOTHING_ASKED: &[u8] = b",\"method\":null,\"target\":null,\"version\":null,\"host\":null,\"referer\":null,\"user_agent\":null";
 
-/// Appends `key` and the text behind it, or null.
-fn key_text(out: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
-    out.extend_from_slice(key);
+/// Appends a string that needs no escape, or null.
+fn plain(out: &mut Vec<u8>, value: Option<&[u8]>) {
     match value {
         Some(value) => {
             out.push(b'"');
-            text::json(out, value.as_bytes());
+            out.extend_from_slice(value);
             out.push(b'"');
         }
         None => out.extend_from_slice(b"null"),
     }
 }
 
+/// Appends a status: three digits, or the 0 of none.
+#[inline]
+fn status(out: &mut Vec<u8>, status: u16) {
+    match status {
+        0 => out.push(b'0'),
+        _ => out.extend_from_slice(&three_digits(u32::from(status))),
+    }
+}
+
 fn number(out: &mut Vec<u8>, number: u64) {
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Appends milliseconds with three digits behind the point: microseconds, cut.
-fn millis(out: &mut Vec<u8>, span: Duration) {
+/// Appends milliseconds with three digits behind the point: microseconds, cut; or null.
+fn millis(out: &mut Vec<u8>, span: Option<Duration>) {
+    let Some(span) = span else {
+        return out.extend_from_slice(b"null");
+    };
+    // Most waits are none at all.
+    if span.is_zero() {
+        return out.extend_from_slice(b"0.000");
+    }
     let micros = span.subsec_micros();
     number(out, span.as_secs() * 1000 + u64::from(micros / 1000));
-    let digit = |divisor: u32| b'0' + (micros / divisor % 10) as u8;
-    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
+    let [hundreds, tens, ones] = three_digits(micros);
+    out.extend_from_slice(&[b'.', hundreds, tens, ones]);
 }

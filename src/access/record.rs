@@ -134,16 +134,16 @@ impl Record {
     /// Its head is whole.
     pub(super) fn ask(&mut self, now: Time, request: &Request<'_>, wants: Wants, ids: &mut Ids) {
         self.asked = Some(now);
-        let found = Found::of(request);
+        let found = Found::of(request, wants);
         if wants.id {
-            let given = found.id.filter(|id| wants.trust && ids::is_sane(id));
+            let given = found.id.filter(|id| ids::is_sane(id));
             match given {
                 Some(given) => self.id.extend_from_slice(given),
                 None => self.id.extend_from_slice(&ids.next()),
             }
         }
         if wants.line || wants.format == Some(LogFormat::Combined) {
-            self.write_line(request);
+            text::quoted(&mut self.text, request.line());
         }
         self.line_end = self.text.len();
         match wants.format {
@@ -195,53 +195,48 @@ impl Record {
         self.text.capacity() <= KEPT_MAX
     }
 
-    fn write_line(&mut self, request: &Request<'_>) {
-        let out = &mut self.text;
-        out.extend_from_slice(request.method_name);
-        out.push(b' ');
-        target(out, request, text::quoted);
-        out.push(b' ');
-        out.extend_from_slice(version(request.version));
-    }
-
-    /// `"referer" "user agent"`
+    /// ` "referer" "user agent"` and the line's end.
     fn write_combined(&mut self, found: &Found<'_>) {
         let out = &mut self.text;
-        out.push(b'"');
-        text::quoted(out, found.referer.unwrap_or(b"-"));
-        out.extend_from_slice(b"\" \"");
-        text::quoted(out, found.agent.unwrap_or(b"-"));
-        out.push(b'"');
+        match (found.referer, found.agent) {
+            (None, None) => out.extend_from_slice(NO_REFERER_AND_AGENT),
+            (referer, agent) => {
+                out.extend_from_slice(b" \"");
+                text::quoted(out, referer.unwrap_or(b"-"));
+                out.extend_from_slice(b"\" \"");
+                text::quoted(out, agent.unwrap_or(b"-"));
+                out.extend_from_slice(b"\"\n");
+            }
+        }
     }
 
     fn write_json(&mut self, request: &Request<'_>, found: &Found<'_>) {
         let out = &mut self.text;
-        out.extend_from_slice(b",\"method\":\"");
         // A token has nothing to escape.
-        out.extend_from_slice(request.method_name);
+        let method = request.method_name;
+        out.extend_from_slice(b",\"method\":\"");
+        out.extend_from_slice(method);
         out.extend_from_slice(b"\",\"target\":\"");
-        target(out, request, text::json);
-        out.extend_from_slice(b"\",\"version\":\"");
-        out.extend_from_slice(version(request.version));
-        out.push(b'"');
-        let host = request.authority.or(found.host);
-        for (key, value) in [
-            (b",\"host\":".as_slice(), host),
-            (b",\"referer\":", found.referer),
-            (b",\"user_agent\":", found.agent),
-        ] {
-            out.extend_from_slice(key);
-            match value {
-                None => out.extend_from_slice(b"null"),
-                Some(value) => {
-                    out.push(b'"');
-                    text::json(out, value);
-                    out.push(b'"');
-                }
-            }
-        }
+        // As it was written, absolute or not.
+        let line = request.line();
+        let end = line.len().saturating_sub(b" HTTP/1.1".len());
+        let target = line.get(method.len() + 1..end).unwrap_or_default();
+        text::json(out, target);
+        out.extend_from_slice(match request.version {
+            Version::Http10 => b"\",\"version\":\"HTTP/1.0\"",
+            Version::Http11 => b"\",\"version\":\"HTTP/1.1\"",
+        });
+        out.extend_from_slice(b",\"host\":");
+        text::json_or_null(out, request.authority.or(found.host));
+        out.extend_from_slice(b",\"referer\":");
+        text::json_or_null(out, found.referer);
+        out.extend_from_slice(b",\"user_agent\":");
+        text::json_or_null(out, found.agent);
     }
 }
+
+/// What `write_combined` writes of most requests of programs.
+pub(super) const NO_REFERER_AND_AGENT: &[u8] = b" \"-\" \"-\"\n";
 
 /// The fields that are noted: the first of each.
 #[derive(Default)]
@@ -254,41 +249,35 @@ struct Found<'b> {
 }
 
 impl<'b> Found<'b> {
-    fn of(request: &Request<'b>) -> Found<'b> {
+    fn of(request: &Request<'b>, wants: Wants) -> Found<'b> {
         let mut found = Found::default();
         let mut ids = 0;
-        for line in request.fields.iter() {
-            match (line.kind, line.name.len()) {
-                (Field::Host, _) => found.host = Some(line.value),
-                (Field::Other | Field::Named, 7) if is_word(line.name, b"referer") => {
-                    found.referer = found.referer.or(Some(line.value));
-                }
-                (Field::Other | Field::Named, 10) if is_word(line.name, b"user-agent") => {
-                    found.agent = found.agent.or(Some(line.value));
-                }
-                (Field::XRequestId, _) => {
+        let is_logged = wants.format.is_some();
+        let is_host_logged = wants.format == Some(LogFormat::Json);
+        let is_id_wanted = wants.id && wants.trust;
+        // By the length first, which rules most of them out.
+        let is_wanted = |kind: Field, length: usize| match length {
+            4 => is_host_logged && kind == Field::Host,
+            7 | 10 => is_logged && matches!(kind, Field::Other | Field::Named),
+            12 => is_id_wanted && kind == Field::XRequestId,
+            _ => false,
+        };
+        for line in request.fields.wanted(is_wanted) {
+            match line.kind {
+                Field::Host => found.host = Some(line.value),
+                Field::XRequestId => {
                     ids += 1;
                     found.id = Some(line.value).filter(|_| ids == 1);
+                }
+                _ if is_word(line.name, b"referer") => {
+                    found.referer = found.referer.or(Some(line.value));
+                }
+                _ if is_word(line.name, b"user-agent") => {
+                    found.agent = found.agent.or(Some(line.value));
                 }
                 _ => {}
             }
         }
         found
-    }
-}
-
-/// Appends the target as it was written, but that an absolute one counts as `http:` whatever it was.
-fn target(out: &mut Vec<u8>, request: &Request<'_>, write: fn(&mut Vec<u8>, &[u8])) {
-    if let Some(authority) = request.authority {
-        out.extend_from_slice(b"http://");
-        write(out, authority);
-    }
-    write(out, request.target);
-}
-
-fn version(version: Version) -> &'static [u8] {
-    match version {
-        Version::Http10 => b"HTTP/1.0",
-        Version::Http11 => b"HTTP/1.1",
     }
 }

@@ -289,6 +289,18 @@ impl<'b> Fields<'b> {
         self.lines.iter().map(|line| line.of(self.source))
     }
 
+    /// Those that `is_wanted` by what they are and how long their names are: all others cost no more
+    /// than that look.
+    pub fn wanted(
+        &self,
+        is_wanted: impl Fn(Field, usize) -> bool,
+    ) -> impl Iterator<Item = FieldLine<'b>> {
+        self.lines
+            .iter()
+            .filter(move |line| is_wanted(line.kind, usize::from(line.name - line.start)))
+            .map(|line| line.of(self.source))
+    }
+
     /// The head that they are in.
     pub fn source(&self) -> &'b [u8] {
         self.source

@@ -114,6 +114,12 @@ impl<'b> Request<'b> {
             fields,
         }
     }
+
+    /// The request line as it was written, without its end.
+    pub fn line(&self) -> &'b [u8] {
+        let end = self.fields.start().saturating_sub(b"\r\n".len());
+        self.fields.source().get(..end).unwrap_or_default()
+    }
 }
 
 impl<'b> Response<'b> {
