@@ -9,41 +9,10 @@ import threading
 import time
 
 from harness import Case, bare_environment, binary, eventually, spare_port
+from load import CLIENTS, Kept, under_load
 from wire import HOST, Client
 
 UPGRADES = 20
-CLIENTS = 50
-
-
-class Kept:
-    """A client that asks on one connection for as long as it may, and then on a new one."""
-
-    def __init__(self, port, pause):
-        self.port, self.address, self.pause = port, f"{HOST}:{port}", pause
-        self.count, self.connections, self.fault = 0, 0, None
-        self.is_over = threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self):
-        try:
-            while not self.is_over.is_set():
-                self.connections += 1
-                with Client(self) as client:
-                    while not self.is_over.wait(self.pause):
-                        response = client.get("/healthcheck")
-                        if response.status != 200:
-                            raise AssertionError(f"status {response.status}")
-                        self.count += 1
-                        if (response.one("Connection") or "").lower() == "close":
-                            break
-        except Exception as fault:  # whatever it is, it is what the test is about
-            self.fault = fault
-
-    def finish(self):
-        self.is_over.set()
-        self.thread.join(30)
-        return self.fault
 
 
 class Replace(Case):
@@ -101,21 +70,6 @@ class Replace(Case):
         )
         return asked.returncode, asked.stdout + asked.stderr
 
-    def under_load(self, port, work):
-        """Does `work` under wrk and kept-alive clients; what wrk says, and the clients."""
-        kept = [Kept(port, pause) for pause in [0, 0.001, 0.01, 0.1, 0.5] * (CLIENTS // 5)]
-        command = ["wrk", "-t1", "-c16", "-d240s", "--timeout", "30s", f"http://{HOST}:{port}/healthcheck"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare_environment()) as wrk:
-            eventually(lambda: all(client.count for client in kept), "every client was served")
-            work()
-            wrk.send_signal(signal.SIGINT)
-            told = wrk.stdout.read()
-        faults = [client.finish() for client in kept]
-        self.assertEqual([fault for fault in faults if fault], [])
-        self.assertNotIn("Socket errors", told)
-        self.assertNotIn("Non-2xx", told)
-        return int(re.search(r"(\d+) requests in", told).group(1)), kept
-
     def test_twenty_upgrades_in_a_row_cost_no_request(self):
         first, port = self.started()
         pids = [first.pid]
@@ -126,7 +80,7 @@ class Replace(Case):
                 self.assertEqual(code, 0, said)
                 pids.append(int(re.search(r"process (\d+) has taken over", said).group(1)))
 
-        count, kept = self.under_load(port, work)
+        count, kept = under_load(self, port, work)
         self.assertEqual(first.wait(30), 0)
         eventually(lambda: self.running() == pids[-1:], "one process is left", 30)
         self.assertEqual(len(set(pids)), UPGRADES + 1)
@@ -149,7 +103,7 @@ class Replace(Case):
                 self.assertEqual(code, 1, said)
                 time.sleep(0.05)
 
-        self.under_load(port, work)
+        under_load(self, port, work)
         self.assertIsNone(first.poll())
         error = re.findall(r"ERROR .*upgrade failed: .*exit status: 127.*no such library.*", self.said())
         self.assertEqual(len(error), 5, self.said())
