@@ -14,7 +14,7 @@ use super::report::Delta;
 use super::server::Server;
 use super::silence::Silence;
 use super::slowness::Slowness;
-use super::tree::{Key, Tree};
+use super::tree::{self, Key, Tree};
 use super::{Failure, Ticket, random};
 use crate::health::Standing;
 use crate::net::Time;
@@ -40,6 +40,8 @@ const FULL_LEAST: f64 = 2.0;
 /// Where more than this share of the requests comes from others, chance decides ties: balancers that
 /// all follow the same report would all run to the same server (Mitzenmacher 2000).
 const SHARED: f64 = 0.1;
+/// Lots to draw, where the weight is not less than a tenth: so many that two alike are rare.
+const LOTS: f64 = (1_u64 << (tree::TURN_BITS - 4)) as f64;
 /// Answers that the deviation of single answers is taken from.
 const DEVIATION_MOST: f64 = 4096.0;
 /// Answers that the mean answer time is taken from.
@@ -59,7 +61,7 @@ pub(super) const BLOCKED_BACKUP: u32 = 3;
 pub(super) const FULL: u32 = 4;
 pub(super) const PLACES: u32 = 8;
 /// The class of a server that may not be chosen.
-pub(super) const NEVER: u32 = u32::MAX;
+pub(super) const NEVER: u32 = 63;
 
 /// What is learned of all servers, and the order among them.
 #[derive(Debug)]
@@ -124,8 +126,8 @@ pub(super) struct Parts {
     pub(super) silence: Option<f64>,
     /// What its errors cost.
     pub(super) errors: f64,
-    /// Time alone, or picks of others, change any of that.
-    is_passing: bool,
+    /// When time alone, or picks of others, will have changed any of that.
+    due: Time,
 }
 
 impl Parts {
@@ -240,11 +242,7 @@ impl Best {
         let (known, learned) = (&servers[server], &self.servers[server]);
         let parts = self.parts(now, known, learned, turn);
         let mut score = parts.score();
-        let mut due = if parts.is_passing {
-            Time(0)
-        } else {
-            learned.silence.due(known.in_flight)
-        };
+        let mut due = parts.due;
         let mut place = if known.is_backup { BACKUP } else { FIT };
         if !known.has_room() {
             place = FULL;
@@ -267,16 +265,17 @@ impl Best {
             (score * (1.0 / FINEST)) as u32
         } else {
             // Positive numbers are ordered as their bits are. What differs by less is a tie.
-            (score as f32).to_bits()
+            (score as f32).to_bits() >> 7
         };
         let is_shared = self.is_shared();
-        let key = Key {
-            rank: Key::rank(class, score),
-            load: if is_shared { 0 } else { known.load().to_bits() },
+        let parts = tree::Parts {
+            class,
+            score,
+            load: if is_shared { 0.0 } else { known.load() },
             errors: if is_shared { 0 } else { known.counts.errors() },
             turn: if is_shared { learned.lot } else { known.picked },
         };
-        self.tree.update(server, key);
+        self.tree.update(server, Key::new(parts));
         self.due[server] = due;
     }
 
@@ -286,15 +285,17 @@ impl Best {
     fn parts(&self, now: Time, server: &Server, learned: &Learned, turn: u64) -> Parts {
         let own = f64::from(server.in_flight);
         let per_weight = server.per_weight_risen(now);
-        let span = self.time.value() / 2.0;
-        let others = learned.others.in_flight(now, span);
         let ours = Place::of(own * per_weight);
-        let busy = if others == 0.0 {
-            ours
-        } else {
-            Place::of((own + others) * per_weight)
-        };
-        let mut is_passing = server.is_rising(now) || learned.others.is_fading(now, span);
+        let mut due = learned.silence.due(server.in_flight);
+        let silence = learned.silence.wait(now, server.in_flight);
+        let mut is_passing = server.is_rising(now);
+        let (mut others, mut busy) = (0.0, ours);
+        if learned.others.is_known() {
+            let span = self.time.value() / 2.0;
+            others = learned.others.in_flight(now, span);
+            busy = Place::of((own + others) * per_weight);
+            is_passing |= learned.others.is_fading(now, span);
+        }
         let mut slowness = 1.0;
         if learned.slowness.is_known() {
             // One request at a time finds out whether it is still so.
@@ -313,14 +314,17 @@ impl Best {
             errors *= FAILURE_COST * self.curve.least() * self.left(absent);
             is_passing = true;
         }
+        if is_passing {
+            due = Time(0);
+        }
         Parts {
             others,
             curve: self.curve.time(busy),
             price: self.prices.of(ours),
             slowness,
-            silence: learned.silence.wait(now, server.in_flight),
+            silence,
             errors,
-            is_passing,
+            due,
         }
     }
 
@@ -364,7 +368,7 @@ impl Best {
         learned.silence.sent(now, expected);
         learned.slowness.rest(fresh);
         if is_shared {
-            let lot = random(&mut self.seed) * (1_u64 << 53) as f64;
+            let lot = random(&mut self.seed) * LOTS;
             learned.lot = (lot / server.risen(now)) as u64;
         }
         busy
@@ -494,7 +498,7 @@ impl Best {
     }
 
     /// What servers are ordered by.
-    pub(super) fn key(&self, index: usize) -> &Key {
+    pub(super) fn key(&self, index: usize) -> Key {
         self.tree.key(index)
     }
 

@@ -23,16 +23,21 @@ impl Others {
         self.at = now;
     }
 
-    /// Whether that changes with time alone.
+    /// Whether it ever reported any.
+    pub(super) fn is_known(&self) -> bool {
+        self.mean.count() > 0.0
+    }
+
+    /// Whether they change with time alone.
     pub(super) fn is_fading(&self, now: Time, span: f64) -> bool {
-        self.mean.count() > 0.0 && nanos(now, self.at) < span
+        self.is_known() && nanos(now, self.at) < span
     }
 
     /// Foreign requests by now: the mean, and of the last deviation from it what has not been served
     /// since, as it fades over `span` nanoseconds (old news misleads: Mitzenmacher 2000). 0 if it
     /// never reported.
     pub(super) fn in_flight(&self, now: Time, span: f64) -> f64 {
-        if self.mean.count() == 0.0 {
+        if !self.is_known() {
             return 0.0;
         }
         let mean = self.mean.value();

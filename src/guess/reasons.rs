@@ -157,7 +157,7 @@ impl Guess {
             (!is_chosen, is_tried, key, reason.server)
         };
         if is_best {
-            servers.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+            servers.sort_unstable_by_key(key);
         }
         reasons.pick = pick;
         reasons.rule = match pick {
@@ -236,18 +236,18 @@ impl Guess {
         let Some(next) = next else {
             return Rule::Only;
         };
-        let (chosen, next): (&Key, &Key) = (self.best.key(chosen), self.best.key(next));
+        let (chosen, next): (Key, Key) = (self.best.key(chosen), self.best.key(next));
         if chosen.class() < next.class() {
             Rule::Fitness
         } else if matches!(chosen.class() % PLACES, BLOCKED | BLOCKED_BACKUP) {
             Rule::LeastUnfit
-        } else if chosen.score() < next.score() {
+        } else if chosen.rank() < next.rank() {
             Rule::Time
         } else if self.best.is_shared() {
             Rule::Chance
-        } else if chosen.load < next.load {
+        } else if chosen.with_load() < next.with_load() {
             Rule::Load
-        } else if chosen.errors < next.errors {
+        } else if chosen.with_errors() < next.with_errors() {
             Rule::Errors
         } else {
             Rule::Unused

@@ -53,23 +53,16 @@ impl Silence {
     /// How long it has been silent in nanoseconds, if that is more than can be expected of a server
     /// that holds `in_flight` of ours.
     pub(super) fn wait(&self, now: Time, in_flight: u32) -> Option<f64> {
-        if self.waiting < WAITING_LEAST || in_flight == 0 {
-            return None;
-        }
-        let wait = nanos(now, self.since);
-        (wait > self.patience(in_flight)).then_some(wait)
+        (now > self.due(in_flight)).then(|| nanos(now, self.since))
     }
 
-    /// When it will have been silent for too long, if nothing else happens; the past if it has been.
+    /// Up to when a server that holds `in_flight` of ours may be silent, if nothing else happens.
     pub(super) fn due(&self, in_flight: u32) -> Time {
         if self.waiting < WAITING_LEAST || in_flight == 0 {
             return Time::NEVER;
         }
-        Time(self.since.0.saturating_add(self.patience(in_flight) as u64))
-    }
-
-    fn patience(&self, in_flight: u32) -> f64 {
-        self.expected * (1.0 + OVERDUE / f64::from(in_flight))
+        let patience = self.expected * (1.0 + OVERDUE / f64::from(in_flight));
+        Time(self.since.0.saturating_add(patience as u64))
     }
 }
 
