@@ -51,6 +51,8 @@ pub enum Mutant {
     SpliceOverruns,
     GatheredOvertaken,
     DrainBreaksItsWord,
+    OrderNotCarriedOut,
+    ForeignPageObeyed,
 }
 
 /// All of them.
@@ -99,6 +101,8 @@ pub const ALL: &[Mutant] = &[
     Mutant::SpliceOverruns,
     Mutant::GatheredOvertaken,
     Mutant::DrainBreaksItsWord,
+    Mutant::OrderNotCarriedOut,
+    Mutant::ForeignPageObeyed,
 ];
 
 /// Whether this bug is in.

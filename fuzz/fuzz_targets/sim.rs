@@ -23,6 +23,8 @@ mod clients;
 mod kernel;
 #[path = "../../tests/sim/net.rs"]
 mod net;
+#[path = "../../tests/sim/orders.rs"]
+mod orders;
 #[path = "../../tests/sim/requests.rs"]
 mod requests;
 #[path = "../../tests/sim/rng.rs"]

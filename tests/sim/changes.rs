@@ -1,7 +1,10 @@
-//! The operator: adds, removes, drains, disables, weighs and replaces servers while there is trouble.
+//! The operator: adds, removes, drains, disables, weighs and replaces servers while there is trouble,
+//! from within the process or, as `admins` and `orders` say it, at the admin listener.
 //!
 //! Keeps a book of its own of who should be there, which the checker holds the balancer to: who was
-//! taken out gets no request and no check that was not under way before.
+//! taken out gets no request and no check that was not under way before. One order at a time is under
+//! way at the admin listener: it is made when it is answered so, and if its connection ends without an
+//! answer it may have been made or not. Until then the operator does nothing else.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,6 +13,9 @@ use std::rc::Rc;
 use bestguess::config::ServerConfig;
 use bestguess::proxy::{Change, Proxy, Setting};
 
+use super::admins;
+use super::check::{Checker, Tap};
+use super::kernel::ConnId;
 use super::net::SimNet;
 use super::rng::Rng;
 use super::scenario::{Scenario, ServerPlan};
@@ -35,6 +41,46 @@ pub struct Members {
     pub every: u64,
     /// Whether the next is due.
     pub is_due: bool,
+    pending: Option<Pending>,
+}
+
+/// A change of one server, and what the book says of it then.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub change: Change,
+    server: usize,
+    then: Member,
+}
+
+/// An order that is under way.
+#[derive(Debug)]
+struct Pending {
+    wanted: Wanted,
+    conn: ConnId,
+    /// Its place among the requests of its connection.
+    place: usize,
+    /// What says that it was made.
+    status: u16,
+}
+
+impl Member {
+    /// Whether it gets requests, and checks.
+    fn gets(self) -> (bool, bool) {
+        (
+            self == Member::Open,
+            matches!(self, Member::Open | Member::Drained),
+        )
+    }
+
+    /// What the balancer should say of it.
+    fn setting(self) -> Option<Setting> {
+        match self {
+            Member::Open => Some(Setting::Enabled),
+            Member::Drained => Some(Setting::Draining),
+            Member::Disabled => Some(Setting::Disabled),
+            Member::Out => None,
+        }
+    }
 }
 
 impl Members {
@@ -55,6 +101,35 @@ impl Members {
             anchor: solid.unwrap_or(0),
             every: scenario.changes,
             is_due: false,
+            pending: None,
+        }
+    }
+
+    /// The name of the server that is always there.
+    pub fn anchor(&self) -> String {
+        self.name(self.anchor)
+    }
+
+    /// Something to be ordered; none: nobody changes anything, or another order is under way.
+    pub fn order(&self, rng: &mut Rng) -> Option<Wanted> {
+        (self.every > 0 && self.pending.is_none()).then(|| self.draw_one(rng))
+    }
+
+    /// It will be ordered on `conn`, behind `place` other requests, and answered with `status`.
+    pub fn begin(&mut self, wanted: Wanted, conn: ConnId, place: usize, status: u16) {
+        self.pending = Some(Pending {
+            wanted,
+            conn,
+            place,
+            status,
+        });
+    }
+
+    /// All of the order is on its way: it may be made at any moment.
+    pub fn ordered(&mut self, check: &mut Checker) {
+        if let Some(Pending { wanted, .. }) = &self.pending {
+            let (before, then) = (self.members[wanted.server].gets(), wanted.then.gets());
+            check.take_out(wanted.server, (before.0 || then.0, before.1 || then.1));
         }
     }
 
@@ -96,29 +171,76 @@ impl Members {
             }
             return (Change::Replace(servers), Some(then));
         }
-        let index = rng.below(then.len() as u64) as usize;
-        let name = self.name(index);
-        if index == self.anchor {
-            let weight = rng.pick(&[0.1, 1.0, 7.0]);
-            return (Change::Weigh(name, weight), Some(then));
-        }
-        let (change, member) = match (self.members[index], rng.below(3)) {
-            (Member::Out, _) => (Change::Add(self.config(index, rng)), Member::Open),
+        let one = self.draw_one(rng);
+        then[one.server] = one.then;
+        (one.change, Some(then))
+    }
+
+    /// A change of one server that can be made.
+    fn draw_one(&self, rng: &mut Rng) -> Wanted {
+        let server = rng.below(self.members.len() as u64) as usize;
+        let (name, now) = (self.name(server), self.members[server]);
+        let (change, then) = match (now, rng.below(3)) {
+            _ if server == self.anchor => (Change::Weigh(name, rng.pick(&[0.1, 1.0, 7.0])), now),
+            (Member::Out, _) => (Change::Add(self.config(server, rng)), Member::Open),
             (_, 0) => (Change::Remove(name), Member::Out),
             (Member::Open, 1) => (Change::Disable(name), Member::Disabled),
             (Member::Drained | Member::Disabled, 1) => (Change::Enable(name), Member::Open),
             _ => (Change::Drain(name), Member::Drained),
         };
-        then[index] = member;
-        (change, Some(then))
+        Wanted {
+            change,
+            server,
+            then,
+        }
     }
+}
+
+/// Looks what has become of the order that is under way.
+pub fn settle(proxy: &Proxy<SimNet>, world: &mut World) {
+    let World { core, members, .. } = &mut *world;
+    let Some(pending) = &members.pending else {
+        return;
+    };
+    let (server, then) = (pending.wanted.server, pending.wanted.then);
+    let heard = match core.check.taps.get(pending.conn) {
+        Some(Tap::Admin(heard)) => heard.as_slice(),
+        _ => &[],
+    };
+    let status = admins::statuses(heard).get(pending.place).copied();
+    let is_over = !core.conns[pending.conn].is_held && !core.admin_backlog.contains(&pending.conn);
+    let is_made = match status {
+        Some(status) if status == pending.status => true,
+        // It came too late.
+        Some(408) => false,
+        Some(status) => {
+            let text = format!("{:?} came to {status}", pending.wanted.change);
+            return core.check.fail(|| text);
+        }
+        None if is_over => {
+            let name = members.name(server);
+            let there = proxy.servers().find(|server| server.name == name);
+            let there = there.map(|server| server.setting);
+            there.filter(|setting| setting.is_present()) == then.setting()
+        }
+        None => return,
+    };
+    core.note("order", server, usize::from(is_made), 0);
+    if is_made {
+        core.check.tally.orders += 1;
+        members.members[server] = then;
+    }
+    core.check.take_out(server, members.members[server].gets());
+    members.pending = None;
+    compare(proxy, world);
 }
 
 /// Makes one change, if one is due.
 pub fn make_if_due(proxy: &mut Proxy<SimNet>, world: &Rc<RefCell<World>>) {
     let (change, expected) = {
         let mut world = world.borrow_mut();
-        if !std::mem::take(&mut world.members.is_due) {
+        settle(proxy, &mut world);
+        if world.members.pending.is_some() || !std::mem::take(&mut world.members.is_due) {
             return;
         }
         let World { core, members, .. } = &mut *world;
@@ -131,11 +253,7 @@ pub fn make_if_due(proxy: &mut Proxy<SimNet>, world: &Rc<RefCell<World>>) {
         );
         if let Some(then) = &then {
             for (index, member) in then.iter().enumerate() {
-                let gets = (
-                    *member == Member::Open,
-                    matches!(member, Member::Open | Member::Drained),
-                );
-                core.check.take_out(index, gets);
+                core.check.take_out(index, member.gets());
             }
             members.members.clone_from(then);
         }
@@ -156,18 +274,11 @@ pub fn compare(proxy: &Proxy<SimNet>, world: &mut World) {
         .members
         .iter()
         .enumerate()
-        .filter_map(|(index, member)| {
-            let setting = match member {
-                Member::Open => Setting::Enabled,
-                Member::Drained => Setting::Draining,
-                Member::Disabled => Setting::Disabled,
-                Member::Out => return None,
-            };
-            Some((members.name(index), setting))
-        })
+        .filter_map(|(index, member)| Some((members.name(index), member.setting()?)))
         .collect();
     let there: BTreeSet<(String, Setting)> = proxy
         .servers()
+        .filter(|server| server.setting.is_present())
         .map(|server| (server.name.to_owned(), server.setting))
         .collect();
     if there != wanted {

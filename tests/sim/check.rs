@@ -110,6 +110,8 @@ pub struct Tally {
     pub own: u64,
     pub cut: u64,
     pub probes: u64,
+    /// Changes that were ordered at the admin listener, and made.
+    pub orders: u64,
 }
 
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! The loop, proved by simulation: every fault, every order, from a seed.
 //!
 //! `net` is the balancer's network, over the kernel of `kernel`; `clients` and `servers` are the
-//! actors; `changes` is the operator, `admins` are those who look in at the admin listener; `check` with `asked` and `answered` reads along on every socket; `scenario` makes a seed
+//! actors; `changes` is the operator, `admins` are those who come to the
+//! admin listener, with `orders` of his; `check` with `asked` and `answered` reads along on every socket; `scenario` makes a seed
 //! into trouble; `run` drives one seed through trouble, calm and an empty house.
 //!
 //! - `cargo test --test sim`: the committed seeds, a fixed range, and fresh ones.
@@ -30,6 +31,7 @@ mod kernel;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod net;
+mod orders;
 mod requests;
 mod rng;
 mod run;
@@ -126,6 +128,7 @@ impl Sum {
         sum.own += one.own;
         sum.cut += one.cut;
         sum.probes += one.probes;
+        sum.orders += one.orders;
         if let Some(failure) = &report.failure {
             println!("{}", describe(seed, failure, &report.tail));
             self.failures.push((seed, failure.clone()));
@@ -140,9 +143,10 @@ impl Sum {
             own,
             cut,
             probes,
+            orders,
         } = self.tally;
         println!(
-            "{what}: {} seeds, {exchanges} exchanges ({whole} whole, {own} refused, {cut} cut), {probes} checks, {} turns in {seconds:.1} s: {:.0} seeds/s, {:.0} exchanges/s",
+            "{what}: {} seeds, {exchanges} exchanges ({whole} whole, {own} refused, {cut} cut), {probes} checks, {orders} orders, {} turns in {seconds:.1} s: {:.0} seeds/s, {:.0} exchanges/s",
             self.seeds,
             self.turns,
             self.seeds as f64 / seconds,
@@ -204,6 +208,7 @@ fn known_seeds_hold() {
         10,
     );
     sum.print("known seeds", began);
+    assert!(sum.tally.orders > 0, "nobody ordered anything");
     sum.judge();
 }
 

@@ -65,7 +65,8 @@ struct Driver<'w> {
 
 fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
     let net = SimNet(Rc::clone(world));
-    let proxy = Proxy::new(net, scenario.config(), scenario.clients_max, scenario.seed);
+    let mut proxy = Proxy::new(net, scenario.config(), scenario.clients_max, scenario.seed);
+    proxy.read_servers_by(bestguess::cli::server);
     let mut driver = Driver {
         proxy,
         world,

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bestguess::config::{
-    Address, AdminConfig, Budgets, CheckConfig, CheckMode, Config, LogFormat, LogTarget, Policy,
-    ServerConfig, StickyBy, StickyConfig, Timeouts,
+    Address, Budgets, CheckConfig, CheckMode, Config, LogFormat, LogTarget, Policy, ServerConfig,
+    StickyBy, StickyConfig, Timeouts,
 };
 
 use super::check::Rules;
 use super::kernel::{Knobs, MICRO, MILLI, PipeKnobs, SECOND};
+use super::orders::Door;
 use super::requests::Tastes;
 use super::rng::Rng;
 use super::servers::Faults;
@@ -42,6 +43,7 @@ pub struct Scenario {
     pub changes: u64,
     /// Somebody comes to the admin listener about this often; 0: there is none.
     pub admins: u64,
+    pub door: Door,
     pub faults: Faults,
     pub think_max: u64,
     pub answer_max: u64,
@@ -144,6 +146,7 @@ impl Scenario {
             spares: 0,
             changes: 0,
             admins: 0,
+            door: Door::Loopback,
             faults,
             think_max: rng.pick(&[0, 100 * MICRO, 3 * MILLI, 100 * MILLI]),
             answer_max: rng.pick(&[100, 2000, 2000, 20_000, 20_000, 300_000]),
@@ -198,6 +201,7 @@ impl Scenario {
         let admin = &mut Rng::new(seed ^ 0xad01_ad01);
         if admin.chance(300) {
             scenario.admins = admin.range(MILLI, SECOND);
+            scenario.door = admin.pick(&[Door::Loopback, Door::Loopback, Door::Token, Door::Wide]);
         }
         // By a chance of its own, so that all else is as it was without.
         let stick = &mut Rng::new(seed ^ 0x571c_571c);
@@ -308,10 +312,7 @@ impl Scenario {
             retry_statuses: self.retry_statuses.clone(),
             down_status: self.down_status,
             budgets: self.budgets.clone(),
-            admin: (self.admins > 0).then(|| AdminConfig {
-                listen: tcp_address(1001),
-                token: None,
-            }),
+            admin: (self.admins > 0).then(|| self.door.config()),
             // The lines are taken by nobody, and lost when they are too many.
             access_log: self.is_recorded().then_some(LogTarget::Stdout),
             log_format: LogFormat::Json,
@@ -476,7 +477,7 @@ impl fmt::Display for Scenario {
         let solid = self.servers.iter().filter(|server| server.is_solid).count();
         write!(
             out,
-            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), N {}, {:?}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, retire {:?}, clients_max {}, {:?}, {} bytes/s",
+            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), admins {} {:?}, N {}, {:?}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, retire {:?}, clients_max {}, {:?}, {} bytes/s",
             self.clients,
             self.conns_each,
             self.naughty,
@@ -487,6 +488,8 @@ impl fmt::Display for Scenario {
                 .iter()
                 .map(|server| server.max.unwrap_or(0))
                 .collect::<Vec<_>>(),
+            self.admins,
+            self.door,
             self.parallel,
             self.policy,
             self.sticky.by,

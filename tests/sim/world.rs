@@ -106,7 +106,7 @@ impl World {
             clients,
             servers,
             members: Members::new(scenario),
-            admins: Admins::new(scenario.admins),
+            admins: Admins::new(scenario.admins, scenario.door),
             scenario: scenario.clone(),
             is_stopping: false,
             is_retired: false,
@@ -143,12 +143,12 @@ impl World {
                 }
             }
             Due::World(MOOD) => self.change_moods(),
-            Due::Admin(conn, tag) => self.admins.due(core, conn, tag),
+            Due::Admin(conn, tag) => self.admins.due(core, &mut self.members, conn, tag),
             Due::World(COME) if self.admins.every == 0 => {}
             Due::World(COME) => {
                 let next = core.rng.range(1, 2 * self.admins.every);
                 core.schedule(next, Due::World(COME));
-                self.admins.come(core);
+                self.admins.come(core, &mut self.members);
             }
             Due::World(CHANGE) if !self.is_faulty => {}
             Due::World(CHANGE) => {
@@ -318,6 +318,14 @@ impl World {
             })
             .collect()
     }
+}
+
+/// All addresses of this machine, with the port of this index.
+pub fn anywhere(index: usize) -> Address {
+    Address::Tcp(SocketAddr::from((
+        Ipv4Addr::UNSPECIFIED,
+        9001 + index as u16,
+    )))
 }
 
 /// The address of the server with this index.
