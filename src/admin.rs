@@ -53,6 +53,8 @@ pub type ReadServer = fn(&str) -> Result<ServerConfig, String>;
 pub struct Admin<S> {
     /// Who may ask; none: there is no such listener.
     pub guard: Option<Guard>,
+    /// Whether another process has taken over, so that changes and events are that one's affair.
+    pub is_replaced: bool,
     /// Its connections.
     pub sessions: Slab<Session<S>>,
     /// Those of them that have more to do without waiting for anything.
@@ -78,6 +80,7 @@ impl<S: Socket> Admin<S> {
     pub fn new(config: Option<&AdminConfig>) -> Admin<S> {
         Admin {
             guard: config.map(|config| Guard::new(&config.listen, config.token.clone())),
+            is_replaced: false,
             sessions: Slab::new(),
             run: VecDeque::new(),
             dead: Vec::new(),
@@ -142,6 +145,13 @@ impl<S: Socket> Admin<S> {
             self.event.extend_from_slice(part);
         }
         self.send_event(false);
+    }
+
+    /// No more events come: what is written is still sent.
+    pub fn end_events(&mut self) {
+        for (_, session) in &mut self.sessions {
+            session.end_events();
+        }
     }
 
     fn send_event(&mut self, important: bool) {

@@ -53,6 +53,7 @@ pub enum Mutant {
     DrainBreaksItsWord,
     OrderNotCarriedOut,
     ForeignPageObeyed,
+    ElderObeysOrders,
 }
 
 /// All of them.
@@ -103,6 +104,7 @@ pub const ALL: &[Mutant] = &[
     Mutant::DrainBreaksItsWord,
     Mutant::OrderNotCarriedOut,
     Mutant::ForeignPageObeyed,
+    Mutant::ElderObeysOrders,
 ];
 
 /// Whether this bug is in.

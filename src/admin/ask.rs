@@ -189,6 +189,11 @@ impl Ask {
         Ok(Ask::Guesses { as_text, limit })
     }
 
+    /// Whether it means the process that is in charge, and not one that was replaced.
+    pub fn needs_charge(&self) -> bool {
+        matches!(self, Ask::Events) || self.kind() == Kind::Change
+    }
+
     /// What kind of thing it is.
     pub fn kind(&self) -> Kind {
         match self {

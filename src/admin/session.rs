@@ -189,6 +189,13 @@ impl<S: Socket> Session<S> {
         is_new
     }
 
+    /// There are no more events: once it has what is written it ends.
+    pub fn end_events(&mut self) {
+        if self.is_subscribed() {
+            self.state = State::Answer(After::Linger);
+        }
+    }
+
     /// It is too far behind: the next look at it ends it.
     pub fn give_up(&mut self) {
         self.state = State::Lingering(0);
@@ -225,9 +232,9 @@ impl<S: Socket> Session<S> {
         Served::Yield
     }
 
-    /// The answer to what was asked.
-    pub fn answer(&mut self, asked: &Asked, answer: &Answer, date: &str, is_draining: bool) {
-        let keep_alive = asked.keep_alive && !is_draining;
+    /// The answer to what was asked, and whether it is the last one whatever the client wants.
+    pub fn answer(&mut self, asked: &Asked, answer: &Answer, date: &str, is_last: bool) {
+        let keep_alive = asked.keep_alive && !is_last;
         self.has_begun = true;
         answer.write(
             &mut self.out,

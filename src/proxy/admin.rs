@@ -54,9 +54,7 @@ impl<N: Net> Proxy<N> {
             self.tell_figures();
         }
         if self.is_over {
-            self.admin.tell("bye", true, |json| {
-                json.object(|json| json.key("reason").text("the process ends"));
-            });
+            self.tell_end("the process ends");
         }
         for _ in 0..self.admin.run.len() {
             let Some(token) = self.admin.run.pop_front() else {
@@ -72,6 +70,21 @@ impl<N: Net> Proxy<N> {
         for slot in self.admin.dead.drain(..) {
             self.admin.sessions.remove(slot);
         }
+    }
+
+    /// Another process has taken over: who reads events is to read that one's, and who is connected
+    /// gets one more answer here.
+    pub(super) fn leave_admin(&mut self) {
+        self.admin.is_replaced = true;
+        self.tell_end("another process has taken over");
+        self.admin.end_events();
+        self.count_readers();
+    }
+
+    fn tell_end(&mut self, reason: &str) {
+        self.admin.tell("bye", true, |json| {
+            json.object(|json| json.key("reason").text(reason));
+        });
     }
 
     fn accept_admin(&mut self) {
@@ -173,7 +186,7 @@ impl<N: Net> Proxy<N> {
                         &asked,
                         &answer,
                         &self.tools.date,
-                        self.tools.is_draining && self.is_over,
+                        self.admin.is_replaced || self.is_over,
                     );
                     self.count_readers();
                 }

@@ -54,6 +54,7 @@ impl<N: Net> Proxy<N> {
     pub fn retire(&mut self) {
         if !self.is_draining() {
             self.start_to_drain(self.config.timeouts.tunnel_drain, true);
+            self.leave_admin();
         }
     }
 

@@ -349,6 +349,59 @@ fn only_what_may_still_run_in_the_old_process_is_cut_at_the_tunnel_drain_timeout
 }
 
 #[test]
+fn who_administers_is_sent_on_to_the_successor() {
+    let (echo, folder) = (echo(), Folder::new());
+    let path = folder.path().join("admin");
+    let (server, listen) = (echo.to_string(), format!("unix:{}", path.display()));
+    let mut line = Line::start(
+        "127.0.0.1:0",
+        std::slice::from_ref(&server),
+        &["--admin", &listen],
+    );
+    let connect = || Client::new(&Address::Unix(path.clone()));
+    // A request that is under way keeps the old process from ending.
+    let mut busy = line.client();
+    busy.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab");
+    echo.await_requests(1);
+    let (mut reader, mut one, mut other) = (connect(), connect(), connect());
+    reader.ask("GET", "/events");
+    reader.wire.head().unwrap().unwrap();
+    for kept in [&mut one, &mut other] {
+        assert_eq!(kept.get("/status").field("connection"), None);
+    }
+    line.upgrade();
+    // Whoever read events hears it, and has to connect anew.
+    let mut told = String::new();
+    while let Some(some) = reader.wire.some().unwrap() {
+        told.push_str(&String::from_utf8(some).unwrap());
+    }
+    let bye = "event: bye\ndata: {\"reason\":\"another process has taken over\"}\n\n";
+    assert!(told.ends_with(bye), "{told}");
+    // A connection of before gets one more answer, and changes nothing.
+    let told = one.get("/status");
+    assert_eq!(
+        (told.status, told.field("connection")),
+        (200, Some("close"))
+    );
+    let drain = format!("/servers/{server}/drain");
+    let refused = other.post(&drain, b"");
+    assert_eq!(
+        (refused.status, refused.field("connection")),
+        (421, Some("close"))
+    );
+    assert!(refused.text().starts_with("another process has taken over"));
+    assert!(
+        !told.text().contains("\"state\":\"serving\""),
+        "{}",
+        told.text()
+    );
+    assert_eq!(connect().post(&drain, b"").status, 200);
+    busy.send("cd");
+    assert_eq!(busy.response().status, 200);
+    line.end();
+}
+
+#[test]
 fn a_process_that_is_not_there_can_not_be_asked() {
     let mut asking = Program::run(
         env!("CARGO_BIN_EXE_bestguess").as_ref(),

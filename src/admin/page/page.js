@@ -230,8 +230,8 @@ const take = {
     guesses.add(guess);
   },
 
-  bye() {
-    link('calm', 'the process ends');
+  bye(told) {
+    link('calm', told?.reason ?? 'the process ends');
   },
 };
 

@@ -24,6 +24,10 @@ impl<N: Net> Proxy<N> {
             Ok(ask) => ask,
             Err(denied) => return denied.clone().into(),
         };
+        if self.admin.is_replaced && ask.needs_charge() && !mutant::is(Mutant::ElderObeysOrders) {
+            let text = "another process has taken over: ask again, on a new connection";
+            return Denied::new(421, text).into();
+        }
         let mut out = Vec::new();
         match ask {
             Ask::Page => Answer::good(HTML, PAGE),
