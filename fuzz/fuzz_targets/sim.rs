@@ -25,6 +25,8 @@ mod kernel;
 mod net;
 #[path = "../../tests/sim/orders.rs"]
 mod orders;
+#[path = "../../tests/sim/processes.rs"]
+mod processes;
 #[path = "../../tests/sim/requests.rs"]
 mod requests;
 #[path = "../../tests/sim/rng.rs"]

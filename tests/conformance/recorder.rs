@@ -31,6 +31,10 @@ impl Checker {
         self.sent[conn].extend(bytes);
     }
 
+    pub(crate) fn forked(&mut self) {}
+
+    pub(crate) fn held(&mut self, _conn: ConnId, _process: usize) {}
+
     pub(crate) fn accepted(&mut self, _conn: ConnId) {}
 
     pub(crate) fn watched(&mut self, _conn: ConnId, _is_probe: bool) {}

@@ -76,7 +76,12 @@ pub(crate) fn play(case: &Case, cutting: Cutting) -> Result<(), String> {
         Cutting::Random(seed) => seed,
         _ => 1,
     };
-    let mut proxy = Proxy::new(SimNet(Rc::clone(&world)), config(case, cutting), 100, seed);
+    let mut proxy = Proxy::new(
+        SimNet(Rc::clone(&world), 0),
+        config(case, cutting),
+        100,
+        seed,
+    );
     world.borrow_mut().begin();
     let until = world.borrow().core.now + PATIENCE;
     loop {

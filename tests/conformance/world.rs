@@ -65,8 +65,11 @@ impl World {
             _ => 0,
         };
         let rng = Rng::new(seed);
+        let mut core = Core::new(rng, knobs(cutting), Checker::default(), false);
+        let process = core.fork();
+        core.processes[process].attach(0, 0);
         World {
-            core: Core::new(rng, knobs(cutting), Checker::default(), false),
+            core,
             servers: [Server],
             play: Play::new(case, port),
             cutting,
@@ -111,8 +114,7 @@ impl World {
             Due::Room(conn) => core.room(conn),
             Due::Arrive(conn) => {
                 core.conns[conn].stage = Stage::Open;
-                core.backlog.push_back(conn);
-                core.is_listener_ready = true;
+                core.knock(conn);
             }
             Due::Establish(conn) => {
                 if let Some(notice) = core.establish(conn) {

@@ -48,9 +48,13 @@ struct Talk {
     /// Which of its requests are attempts.
     attempts: Vec<bool>,
     written: usize,
+    /// The book that it is in if it orders something.
+    book: usize,
     /// Where in the stream an order is whole.
     order_end: Option<usize>,
     piece: usize,
+    /// Where in the stream it rests for a while.
+    rests_at: Option<usize>,
     /// It read no more, or left: what it got may end anywhere.
     is_excused: bool,
 }
@@ -70,12 +74,14 @@ impl Admins {
     }
 
     /// One comes.
-    pub fn come(&mut self, core: &mut Core, members: &mut Members) {
+    pub fn come(&mut self, core: &mut Core, book: usize, members: &mut Members) {
         let conn = core.open(Peer::Admin(self.talks.len()));
         core.conns[conn].stage = Stage::Open;
         core.note("somebody comes to the admin listener", conn, 0, 0);
         core.admin_backlog.push_back(conn);
-        core.is_admin_ready = true;
+        for process in &mut core.processes {
+            process.is_admin_ready = true;
+        }
         let rng = &mut core.rng;
         let (mut stream, mut attempts, mut order) = (Vec::new(), Vec::new(), None);
         for place in 0..rng.below(4) as usize {
@@ -102,6 +108,10 @@ impl Admins {
         let stays = rng.size(4 * SECOND);
         let is_deaf = rng.chance(150);
         let stall = rng.chance(150).then(|| rng.size(SECOND));
+        let starts = order.as_ref().map_or(0, |(_, _, _, end)| end / 2);
+        let rests_at = rng
+            .chance(400)
+            .then(|| starts.max(rng.below(stream.len() as u64 + 1) as usize));
         let mut order_end = None;
         if let Some((wanted, place, status, end)) = order
             && end <= stream.len()
@@ -114,8 +124,10 @@ impl Admins {
             stream,
             attempts,
             written: 0,
+            book,
             order_end,
             piece,
+            rests_at,
             is_excused: is_deaf,
         };
         self.talks.push(talk);
@@ -128,7 +140,7 @@ impl Admins {
         core.schedule(stays, Due::Admin(conn, LEAVE));
     }
 
-    pub fn due(&mut self, core: &mut Core, members: &mut Members, conn: ConnId, tag: u32) {
+    pub fn due(&mut self, core: &mut Core, books: &mut [Members], conn: ConnId, tag: u32) {
         let Some(talk) = self.talk(core, conn) else {
             return;
         };
@@ -159,13 +171,20 @@ impl Admins {
         let piece = talk.stream[talk.written..end].to_vec();
         talk.written = end;
         let is_over = end == talk.stream.len();
+        let rests = talk.rests_at.is_some_and(|at| at <= end);
+        if rests {
+            talk.rests_at = None;
+        }
         if talk.order_end.is_some_and(|order| order <= end) {
             talk.order_end = None;
-            members.ordered(&mut core.check);
+            books[talk.book].ordered(&mut core.check);
         }
         core.peer_send(conn, &piece);
         if !is_over {
-            let pause = core.rng.size(50 * MILLI);
+            let pause = match rests {
+                true => core.rng.below(3 * SECOND),
+                false => core.rng.size(50 * MILLI),
+            };
             core.schedule(pause, Due::Admin(conn, STEP));
         }
     }
@@ -184,6 +203,14 @@ impl Admins {
                 talk.is_excused = true;
                 core.peer_reset(talk.conn);
             }
+        }
+    }
+
+    /// A process has ended: what those got who talked to it may end anywhere.
+    pub fn ended(&mut self, core: &Core, process: usize) {
+        for talk in &mut self.talks {
+            let conn = &core.conns[talk.conn];
+            talk.is_excused |= conn.is_held && conn.process == process;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::answers::trailers;
 use super::asked::request_key;
-use super::check::{AGES, Checker, Id, Outcome};
+use super::check::{AGES, Checker, House, Id, Outcome};
 use super::kernel::ConnId;
 use super::wire::{self, Body, Head, Item, Reader};
 
@@ -23,6 +23,8 @@ pub struct Sent {
 #[derive(Debug, Default)]
 pub struct ClientTap {
     pub is_accepted: bool,
+    /// Who has accepted it.
+    pub process: usize,
     /// The balancer has ended its stream, or let go.
     pub is_over: bool,
     /// Bytes that the balancer received, and sent.
@@ -339,7 +341,10 @@ impl Checker {
 
     /// The balancer's stream to a client is over: what was not answered never will be.
     pub fn client_is_over(&mut self, conn: ConnId, now: u64) {
-        let idle_timeout = self.rules.idle_timeout;
+        let Some(process) = self.client(conn).map(|tap| tap.process) else {
+            return;
+        };
+        let idle_timeout = self.houses[process].idle_timeout;
         let Some(tap) = self.client(conn) else { return };
         if std::mem::replace(&mut tap.is_over, true) {
             return;
@@ -379,8 +384,15 @@ impl Checker {
     /// The balancer closes a connection whose client has not left. Whoever was told that it goes on may
     /// be about to ask: in a drain too, only silence ends it, and not before a last look.
     pub fn lets_go(&mut self, conn: ConnId, has_unread: bool, now: u64) {
-        let idle_timeout = self.rules.idle_timeout;
-        if !self.rules.is_retired || self.is_amnesty {
+        let Some(process) = self.client(conn).map(|tap| tap.process) else {
+            return;
+        };
+        let House {
+            idle_timeout,
+            is_retired,
+            ..
+        } = self.houses[process];
+        if !is_retired || self.is_amnesty {
             return;
         }
         let Some(tap) = self.client(conn) else { return };

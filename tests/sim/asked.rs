@@ -25,6 +25,8 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct LinkTap {
     pub server: usize,
+    /// Whose it is.
+    pub process: usize,
     pub is_probe: bool,
     pub is_over: bool,
     /// Bytes that the balancer sent, and received.
@@ -59,6 +61,7 @@ impl LinkTap {
     pub fn new(server: usize, step: u64) -> LinkTap {
         LinkTap {
             server,
+            process: 0,
             is_probe: false,
             is_over: false,
             total: 0,
@@ -217,7 +220,7 @@ impl Checker {
             words.next().unwrap_or_default(),
         );
         if target == "/healthcheck" {
-            self.look_at_membership(server, true, begun_at);
+            self.look_at_membership(conn, true, begun_at);
             self.probe_begins(conn, server, at);
             return Body::None;
         }
@@ -251,7 +254,7 @@ impl Checker {
             exchange.reached += 1;
             exchange.excuses |= excuse;
         }
-        self.look_at_membership(server, false, begun_at);
+        self.look_at_membership(conn, false, begun_at);
         self.assigned(id, begun_at.min(step));
         if let Some(tap) = self.link(conn) {
             tap.current = id;
@@ -276,7 +279,9 @@ impl Checker {
 
     fn probe_begins(&mut self, conn: ConnId, server: usize, at: u64) {
         self.tally.probes += 1;
+        let mut process = 0;
         if let Some(tap) = self.link(conn) {
+            process = tap.process;
             tap.is_probe = true;
             tap.is_counted = true;
             tap.asked.push(Asked {
@@ -287,8 +292,9 @@ impl Checker {
                 end: AGES,
             });
         }
-        self.probing[server] += 1;
-        if self.probing[server] > 1 || self.probe_conns(server) > 1 {
+        let probing = &mut self.houses[process].probing[server];
+        *probing += 1;
+        if *probing > 1 || self.probe_conns(process, server) > 1 {
             self.fail(|| format!("server {server} is checked twice at once"));
         }
     }
@@ -332,8 +338,8 @@ impl Checker {
         tap.received += count;
         if tap.is_counted && !tap.is_busy() {
             tap.is_counted = false;
-            let server = tap.server;
-            self.probing[server] -= 1;
+            let (process, server) = (tap.process, tap.server);
+            self.houses[process].probing[server] -= 1;
         }
     }
 
@@ -341,8 +347,8 @@ impl Checker {
         let Some(tap) = self.link(conn) else { return };
         tap.is_over = true;
         if std::mem::take(&mut tap.is_counted) {
-            let server = tap.server;
-            self.probing[server] -= 1;
+            let (process, server) = (tap.process, tap.server);
+            self.houses[process].probing[server] -= 1;
         }
     }
 

@@ -33,6 +33,8 @@ pub enum Member {
 /// The book.
 #[derive(Debug)]
 pub struct Members {
+    /// Whose book it is.
+    process: usize,
     plans: Vec<ServerPlan>,
     members: Vec<Member>,
     /// It stays as it is, so that there is always one.
@@ -42,6 +44,7 @@ pub struct Members {
     /// Whether the next is due.
     pub is_due: bool,
     pending: Option<Pending>,
+    is_closed: bool,
 }
 
 /// A change of one server, and what the book says of it then.
@@ -61,6 +64,8 @@ struct Pending {
     place: usize,
     /// What says that it was made.
     status: u16,
+    /// Whether the process had been replaced by another before the order was sent.
+    is_late: bool,
 }
 
 impl Member {
@@ -84,7 +89,8 @@ impl Member {
 }
 
 impl Members {
-    pub fn new(scenario: &Scenario) -> Members {
+    /// The book of a process that has just begun.
+    pub fn new(scenario: &Scenario, process: usize) -> Members {
         let plans = scenario.servers.clone();
         let first_spare = plans.len() - scenario.spares;
         let member = |index| match index < first_spare {
@@ -96,12 +102,14 @@ impl Members {
             .take(first_spare)
             .position(|plan| plan.is_solid);
         Members {
+            process,
             members: (0..plans.len()).map(member).collect(),
             plans,
             anchor: solid.unwrap_or(0),
             every: scenario.changes,
             is_due: false,
             pending: None,
+            is_closed: false,
         }
     }
 
@@ -112,7 +120,7 @@ impl Members {
 
     /// Something to be ordered; none: nobody changes anything, or another order is under way.
     pub fn order(&self, rng: &mut Rng) -> Option<Wanted> {
-        (self.every > 0 && self.pending.is_none()).then(|| self.draw_one(rng))
+        (self.every > 0 && !self.is_closed && self.pending.is_none()).then(|| self.draw_one(rng))
     }
 
     /// It will be ordered on `conn`, behind `place` other requests, and answered with `status`.
@@ -122,15 +130,35 @@ impl Members {
             conn,
             place,
             status,
+            is_late: false,
         });
     }
 
     /// All of the order is on its way: it may be made at any moment.
     pub fn ordered(&mut self, check: &mut Checker) {
-        if let Some(Pending { wanted, .. }) = &self.pending {
-            let (before, then) = (self.members[wanted.server].gets(), wanted.then.gets());
-            check.take_out(wanted.server, (before.0 || then.0, before.1 || then.1));
+        let process = self.process;
+        if let Some(pending) = &mut self.pending {
+            let server = pending.wanted.server;
+            let (before, then) = (self.members[server].gets(), pending.wanted.then.gets());
+            let gets = (before.0 || then.0, before.1 || then.1);
+            check.take_out(process, server, gets);
+            pending.is_late = check.houses[process].is_retired;
         }
+    }
+
+    /// Nothing more is ordered by this book.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Nobody will ever know what became of the order that is under way.
+    pub fn forget(&mut self) {
+        self.pending = None;
+    }
+
+    /// The connection of the order that is under way.
+    pub fn pending_conn(&self) -> Option<ConnId> {
+        self.pending.as_ref().map(|pending| pending.conn)
     }
 
     fn name(&self, index: usize) -> String {
@@ -197,8 +225,9 @@ impl Members {
 }
 
 /// Looks what has become of the order that is under way.
-pub fn settle(proxy: &Proxy<SimNet>, world: &mut World) {
-    let World { core, members, .. } = &mut *world;
+pub fn settle(proxy: &Proxy<SimNet>, world: &mut World, process: usize) {
+    let World { core, books, .. } = &mut *world;
+    let members = &mut books[process];
     let Some(pending) = &members.pending else {
         return;
     };
@@ -209,10 +238,19 @@ pub fn settle(proxy: &Proxy<SimNet>, world: &mut World) {
     };
     let status = admins::statuses(heard).get(pending.place).copied();
     let is_over = !core.conns[pending.conn].is_held && !core.admin_backlog.contains(&pending.conn);
+    if pending.is_late && status == Some(pending.status) {
+        let text = format!(
+            "{:?} was made by who is not in charge",
+            pending.wanted.change
+        );
+        return core.check.fail(|| text);
+    }
     let is_made = match status {
         Some(status) if status == pending.status => true,
         // It came too late.
         Some(408) => false,
+        // It came to a process that is not in charge any more.
+        Some(421) if core.check.houses[process].is_retired => false,
         Some(status) => {
             let text = format!("{:?} came to {status}", pending.wanted.change);
             return core.check.fail(|| text);
@@ -230,20 +268,23 @@ pub fn settle(proxy: &Proxy<SimNet>, world: &mut World) {
         core.check.tally.orders += 1;
         members.members[server] = then;
     }
-    core.check.take_out(server, members.members[server].gets());
+    let gets = members.members[server].gets();
+    core.check.take_out(process, server, gets);
     members.pending = None;
-    compare(proxy, world);
+    compare(proxy, world, process);
 }
 
 /// Makes one change, if one is due.
-pub fn make_if_due(proxy: &mut Proxy<SimNet>, world: &Rc<RefCell<World>>) {
+pub fn make_if_due(proxy: &mut Proxy<SimNet>, world: &Rc<RefCell<World>>, process: usize) {
     let (change, expected) = {
         let mut world = world.borrow_mut();
-        settle(proxy, &mut world);
-        if world.members.pending.is_some() || !std::mem::take(&mut world.members.is_due) {
+        settle(proxy, &mut world, process);
+        let World { core, books, .. } = &mut *world;
+        let members = &mut books[process];
+        if members.pending.is_some() || !std::mem::take(&mut members.is_due) {
             return;
         }
-        let World { core, members, .. } = &mut *world;
+        core.processes[process].is_settled = false;
         let (change, then) = members.draw(&mut core.rng);
         core.note(
             "change",
@@ -253,7 +294,7 @@ pub fn make_if_due(proxy: &mut Proxy<SimNet>, world: &Rc<RefCell<World>>) {
         );
         if let Some(then) = &then {
             for (index, member) in then.iter().enumerate() {
-                core.check.take_out(index, member.gets());
+                core.check.take_out(process, index, member.gets());
             }
             members.members.clone_from(then);
         }
@@ -268,8 +309,8 @@ pub fn make_if_due(proxy: &mut Proxy<SimNet>, world: &Rc<RefCell<World>>) {
 }
 
 /// Whether the balancer has the servers of the book, and no others.
-pub fn compare(proxy: &Proxy<SimNet>, world: &mut World) {
-    let members = &world.members;
+pub fn compare(proxy: &Proxy<SimNet>, world: &mut World, process: usize) {
+    let members = &world.books[process];
     let wanted: BTreeSet<(String, Setting)> = members
         .members
         .iter()

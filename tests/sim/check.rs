@@ -31,8 +31,6 @@ pub struct Rules {
     /// At most so many at once at each server.
     pub server_max: Vec<Option<u32>>,
     pub idle_timeout: u64,
-    /// Whether another process has taken over, so that the balancer has to keep its word.
-    pub is_retired: bool,
     /// Whether the balancer gives each request an id.
     pub has_ids: bool,
 }
@@ -112,6 +110,8 @@ pub struct Tally {
     pub probes: u64,
     /// Changes that were ordered at the admin listener, and made.
     pub orders: u64,
+    /// Processes that took over from another.
+    pub takeovers: u64,
 }
 
 #[derive(Debug)]
@@ -146,10 +146,20 @@ pub struct Checker {
     pub nameless: u32,
     /// Those of them whose servers had begun to answer, or to say what nobody asked.
     pub nameless_late: u32,
+    /// The balancer's processes, one after the other.
+    pub houses: Vec<House>,
+}
+
+/// What is known of one of the balancer's processes.
+#[derive(Debug)]
+pub struct House {
     /// Checks under way, per server.
     pub probing: Vec<u32>,
     /// The steps since which servers may get no requests, and no checks.
     taken_out: Vec<(Option<u64>, Option<u64>)>,
+    pub idle_timeout: u64,
+    /// Whether another process has taken over, so that this one has to keep its word.
+    pub is_retired: bool,
 }
 
 impl Checker {
@@ -197,8 +207,7 @@ impl Checker {
             is_good: false,
         };
         Checker {
-            probing: vec![0; rules.server_max.len()],
-            taken_out: vec![(None, None); rules.server_max.len()],
+            houses: Vec::new(),
             rules,
             exchanges: vec![none],
             answers: vec![answer],
@@ -213,6 +222,34 @@ impl Checker {
             open: Vec::new(),
             nameless: 0,
             nameless_late: 0,
+        }
+    }
+
+    /// There is one more process.
+    pub fn forked(&mut self) {
+        let servers = self.rules.server_max.len();
+        self.houses.push(House {
+            probing: vec![0; servers],
+            taken_out: vec![(None, None); servers],
+            idle_timeout: self.rules.idle_timeout,
+            is_retired: false,
+        });
+    }
+
+    /// Another process has taken over from this one: from now on an idle client may be silent for no
+    /// longer than `grace`.
+    pub fn retired(&mut self, process: usize, grace: u64) {
+        let house = &mut self.houses[process];
+        house.idle_timeout = house.idle_timeout.min(grace);
+        house.is_retired = true;
+    }
+
+    /// A process has the connection.
+    pub fn held(&mut self, conn: ConnId, process: usize) {
+        match self.taps.get_mut(conn) {
+            Some(Tap::Client(tap)) => tap.process = process,
+            Some(Tap::Link(tap)) => tap.process = process,
+            Some(Tap::Admin(_)) | None => {}
         }
     }
 
@@ -358,7 +395,8 @@ impl Checker {
         let Some((ready, turn, is_pipelined)) = exchange.ready else {
             return;
         };
-        if !self.rules.is_calm || self.is_amnesty {
+        // Each process has a queue of its own.
+        if !self.rules.is_calm || self.is_amnesty || self.houses.len() > 1 {
             return;
         }
         // A pipelined request may be ready before the response before it has been sent: what the wire
@@ -453,17 +491,21 @@ impl Checker {
         }
     }
 
-    /// Whether a server `gets` requests, and checks, from now on.
-    pub fn take_out(&mut self, server: usize, gets: (bool, bool)) {
+    /// Whether a server `gets` requests, and checks, of a process from now on.
+    pub fn take_out(&mut self, process: usize, server: usize, gets: (bool, bool)) {
         self.step += 1;
-        let out = &mut self.taken_out[server];
-        let since = |out: Option<u64>, gets: bool| (!gets).then(|| out.unwrap_or(self.step));
+        let step = self.step;
+        let out = &mut self.houses[process].taken_out[server];
+        let since = |out: Option<u64>, gets: bool| (!gets).then(|| out.unwrap_or(step));
         *out = (since(out.0, gets.0), since(out.1, gets.1));
     }
 
     /// A request, or a check, that was begun at `step` goes to a server: which must be one then.
-    pub fn look_at_membership(&mut self, server: usize, is_check: bool, step: u64) {
-        let (requests, checks) = self.taken_out[server];
+    pub fn look_at_membership(&mut self, conn: ConnId, is_check: bool, step: u64) {
+        let Some((process, server)) = self.link(conn).map(|tap| (tap.process, tap.server)) else {
+            return;
+        };
+        let (requests, checks) = self.houses[process].taken_out[server];
         let since = if is_check { checks } else { requests };
         if since.is_some_and(|since| step >= since) {
             let what = if is_check {
@@ -478,9 +520,10 @@ impl Checker {
     /// The end of a turn: nobody waits while there is room, and never more than N are under way.
     pub fn end_turn(&mut self) {
         self.turn += 1;
-        let mut busy = 0;
         let mut fresh = 0;
-        let mut at_server = [0_u32; 8];
+        let processes = self.houses.len();
+        let mut busy = vec![0; processes];
+        let mut at_server = vec![[0_u32; 8]; processes];
         for link in &self.links {
             let Some(Tap::Link(tap)) = self.taps.get(*link) else {
                 continue;
@@ -489,29 +532,28 @@ impl Checker {
                 continue;
             }
             if tap.is_busy() && !tap.is_confused {
-                busy += 1;
-                at_server[tap.server] += 1;
+                busy[tap.process] += 1;
+                at_server[tap.process][tap.server] += 1;
             }
             // Whose request it carries is not known before the head is whole.
             fresh += usize::from(tap.is_tried() || tap.is_nameless());
         }
         let parallel = self.rules.parallel;
-        if busy > parallel {
+        if let Some(busy) = busy.into_iter().find(|busy| *busy > parallel) {
             self.fail(|| format!("{busy} requests are at servers at once, and N is {parallel}"));
         }
-        let over = self
-            .rules
-            .server_max
-            .iter()
-            .zip(at_server)
-            .position(|(most, count)| most.is_some_and(|most| count > most));
-        if let Some(server) = over {
-            let count = at_server[server];
+        let maxima = self.rules.server_max.iter().enumerate();
+        let maxima = maxima.filter_map(|(server, most)| Some((server, (*most)?)));
+        let over = maxima
+            .flat_map(|(server, most)| at_server.iter().map(move |it| (server, it[server], most)))
+            .find(|(_, count, most)| count > most);
+        if let Some((server, count, _)) = over {
             self.fail(|| {
                 format!("{count} requests are at server {server} at once, more than its max")
             });
         }
-        if !self.rules.is_calm
+        if processes > 1
+            || !self.rules.is_calm
             || self.rules.is_queue_short
             || self.rules.server_max.iter().any(Option::is_some)
             || self.is_amnesty
@@ -556,12 +598,10 @@ impl Checker {
         counts
     }
 
-    /// Probe connections to `server` that the balancer holds.
-    pub fn probe_conns(&self, server: usize) -> usize {
-        self.taps
-            .iter()
-            .filter(|tap| matches!(tap, Tap::Link(tap) if tap.server == server && tap.is_probe && !tap.is_over))
-            .count()
+    /// Probe connections to `server` that a process holds.
+    pub fn probe_conns(&self, process: usize, server: usize) -> usize {
+        let is_one = |tap: &&Tap| matches!(tap, Tap::Link(tap) if tap.process == process && tap.server == server && tap.is_probe && !tap.is_over);
+        self.taps.iter().filter(is_one).count()
     }
 }
 

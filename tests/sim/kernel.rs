@@ -126,8 +126,9 @@ pub struct Connection {
     pub peer: Peer,
     pub token: Option<Token>,
     pub stage: Stage,
-    /// Whether the balancer has it still.
+    /// Whether the balancer has it still, and which of its processes.
     pub is_held: bool,
+    pub process: usize,
     /// Whether the balancer's end of it is a reset.
     pub aborts: bool,
     /// What the balancer's next call is told once.
@@ -162,6 +163,48 @@ pub struct Connection {
     delivered: u64,
 }
 
+/// What the operating system keeps for one of the balancer's processes.
+#[derive(Debug, Default)]
+pub struct Process {
+    pub is_alive: bool,
+    /// Connections with news.
+    pub ready: Vec<ConnId>,
+    /// Tokens of sockets that are gone.
+    pub dead_tokens: Vec<Token>,
+    pub signals: VecDeque<Signal>,
+    pub descriptors: usize,
+    /// Whether it has the listener, and whether that has news for it.
+    pub is_listening: bool,
+    pub is_listener_ready: bool,
+    /// The same of the admin listener.
+    pub has_admin: bool,
+    pub is_admin_ready: bool,
+    /// When its last poll would have ended by itself, and whether that found nothing to do.
+    pub wake_at: u64,
+    pub is_settled: bool,
+}
+
+impl Process {
+    /// It accepts from both listeners from now on, where this many wait.
+    pub fn attach(&mut self, waiting: usize, admins: usize) {
+        (self.is_listening, self.has_admin) = (true, true);
+        (self.is_listener_ready, self.is_admin_ready) = (waiting > 0, admins > 0);
+    }
+
+    pub fn has_listener_news(&self) -> bool {
+        self.is_listening && self.is_listener_ready
+    }
+
+    pub fn has_admin_news(&self) -> bool {
+        self.has_admin && self.is_admin_ready
+    }
+
+    /// It accepts no more; the listeners stay.
+    pub fn leave(&mut self) {
+        (self.is_listening, self.has_admin) = (false, false);
+    }
+}
+
 /// All but the actors.
 #[derive(Debug)]
 pub struct Core {
@@ -172,18 +215,10 @@ pub struct Core {
     pub rng: Rng,
     pub trace: Trace,
     pub conns: Vec<Connection>,
-    /// Connections with news.
-    pub ready: Vec<ConnId>,
-    /// Tokens of sockets that are gone.
-    pub dead_tokens: Vec<Token>,
+    pub processes: Vec<Process>,
     pub backlog: VecDeque<ConnId>,
-    /// The same of the admin listener, and whether it has news.
+    /// The same of the admin listener.
     pub admin_backlog: VecDeque<ConnId>,
-    pub is_admin_ready: bool,
-    pub is_listening: bool,
-    pub is_listener_ready: bool,
-    pub signals: VecDeque<Signal>,
-    pub descriptors: usize,
     pub knobs: Knobs,
     pub check: Checker,
 }
@@ -198,15 +233,9 @@ impl Core {
             rng,
             trace: Trace::new(is_loud),
             conns: Vec::new(),
-            ready: Vec::new(),
-            dead_tokens: Vec::new(),
+            processes: Vec::new(),
             backlog: VecDeque::new(),
             admin_backlog: VecDeque::new(),
-            is_admin_ready: false,
-            is_listening: true,
-            is_listener_ready: false,
-            signals: VecDeque::new(),
-            descriptors: 0,
             knobs,
             check,
         }
@@ -249,6 +278,7 @@ impl Core {
             token: None,
             stage: Stage::Connecting,
             is_held: false,
+            process: 0,
             aborts: false,
             error: None,
             received: VecDeque::new(),
@@ -313,7 +343,8 @@ impl Core {
         let connection = &mut self.conns[conn];
         if connection.is_held && connection.token.is_some() && !connection.is_ready {
             connection.is_ready = true;
-            self.ready.push(conn);
+            let process = connection.process;
+            self.processes[process].ready.push(conn);
         }
     }
 
@@ -553,13 +584,14 @@ impl Core {
         self.note("closed by balancer", conn, 0, 0);
         self.lets_go(conn);
         self.check.dropped(conn, self.now);
-        self.descriptors -= 1;
         let connection = &mut self.conns[conn];
+        let process = &mut self.processes[connection.process];
+        process.descriptors -= 1;
         connection.is_held = false;
         connection.is_ready = false;
         if let Some(token) = connection.token {
-            self.dead_tokens.push(token);
-            self.ready.retain(|ready| *ready != conn);
+            process.dead_tokens.push(token);
+            process.ready.retain(|ready| *ready != conn);
         }
         let connection = &mut self.conns[conn];
         match connection.stage {
@@ -595,9 +627,43 @@ impl Core {
         }
     }
 
-    /// The balancer listens no more: what nobody has accepted is not its affair.
-    pub fn close_listener(&mut self) {
-        self.is_listening = false;
+    /// A new process of the balancer's, which has no listener yet; its number.
+    pub fn fork(&mut self) -> usize {
+        self.processes.push(Process {
+            is_alive: true,
+            ..Process::default()
+        });
+        self.check.forked();
+        self.processes.len() - 1
+    }
+
+    /// Whether more than one process is there.
+    pub fn is_company(&self) -> bool {
+        self.processes.iter().filter(|it| it.is_alive).count() > 1
+    }
+
+    /// A connection waits at the listener, which is news for all who have that.
+    pub fn knock(&mut self, conn: ConnId) {
+        self.backlog.push_back(conn);
+        for process in &mut self.processes {
+            process.is_listener_ready = true;
+        }
+    }
+
+    /// A process has the connection from now on.
+    pub fn hold(&mut self, conn: ConnId, process: usize) {
+        let connection = &mut self.conns[conn];
+        (connection.is_held, connection.process) = (true, process);
+        self.processes[process].descriptors += 1;
+        self.check.held(conn, process);
+    }
+
+    /// A process listens no more: what nobody has accepted is nobody's affair, if no other listens.
+    pub fn close_listener(&mut self, process: usize) {
+        self.processes[process].is_listening = false;
+        if self.processes.iter().any(|process| process.is_listening) {
+            return;
+        }
         self.note("listener closed", self.backlog.len(), 0, 0);
         while let Some(conn) = self.backlog.pop_front() {
             self.conns[conn].stage = Stage::Gone;

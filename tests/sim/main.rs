@@ -3,7 +3,8 @@
 //! `net` is the balancer's network, over the kernel of `kernel`; `clients` and `servers` are the
 //! actors; `changes` is the operator, `admins` are those who come to the
 //! admin listener, with `orders` of his; `check` with `asked` and `answered` reads along on every socket; `scenario` makes a seed
-//! into trouble; `run` drives one seed through trouble, calm and an empty house.
+//! into trouble; `run` drives one seed through trouble, calm and an empty house, with
+//! the processes of `processes`, which take over from one another.
 //!
 //! - `cargo test --test sim`: the committed seeds, a fixed range, and fresh ones.
 //! - `SIM_SEED=7 cargo test --test sim -- --nocapture replay`: one seed; with `SIM_TRACE=1` all of
@@ -32,6 +33,7 @@ mod kernel;
 mod mutants;
 mod net;
 mod orders;
+mod processes;
 mod requests;
 mod rng;
 mod run;
@@ -129,6 +131,7 @@ impl Sum {
         sum.cut += one.cut;
         sum.probes += one.probes;
         sum.orders += one.orders;
+        sum.takeovers += one.takeovers;
         if let Some(failure) = &report.failure {
             println!("{}", describe(seed, failure, &report.tail));
             self.failures.push((seed, failure.clone()));
@@ -144,9 +147,10 @@ impl Sum {
             cut,
             probes,
             orders,
+            takeovers,
         } = self.tally;
         println!(
-            "{what}: {} seeds, {exchanges} exchanges ({whole} whole, {own} refused, {cut} cut), {probes} checks, {orders} orders, {} turns in {seconds:.1} s: {:.0} seeds/s, {:.0} exchanges/s",
+            "{what}: {} seeds, {exchanges} exchanges ({whole} whole, {own} refused, {cut} cut), {probes} checks, {orders} orders, {takeovers} takeovers, {} turns in {seconds:.1} s: {:.0} seeds/s, {:.0} exchanges/s",
             self.seeds,
             self.turns,
             self.seeds as f64 / seconds,
@@ -208,7 +212,11 @@ fn known_seeds_hold() {
         10,
     );
     sum.print("known seeds", began);
-    assert!(sum.tally.orders > 0, "nobody ordered anything");
+    let (orders, takeovers) = (sum.tally.orders, sum.tally.takeovers);
+    assert!(
+        orders > 0 && takeovers > 0,
+        "{orders} orders, {takeovers} takeovers"
+    );
     sum.judge();
 }
 

@@ -13,8 +13,8 @@ use bestguess::net::{Event, Net, Owner, Ready, Signal, Socket, Time, Token};
 use super::kernel::{ConnId, Core, Due, MICRO, MILLI, Peer, Stage};
 use super::world::World;
 
-/// The network that the balancer sees.
-pub struct SimNet(pub Rc<RefCell<World>>);
+/// The network that one of the balancer's processes sees.
+pub struct SimNet(pub Rc<RefCell<World>>, pub usize);
 
 /// One socket of the balancer's.
 pub struct SimSocket {
@@ -41,8 +41,8 @@ impl Net for SimNet {
 
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         let mut world = self.0.borrow_mut();
-        world.wait(timeout);
-        world.collect(events);
+        world.wait(self.1, timeout);
+        world.collect(self.1, events);
         Ok(())
     }
 
@@ -50,10 +50,16 @@ impl Net for SimNet {
         let mut world = self.0.borrow_mut();
         let core = &mut world.core;
         core.race(None);
-        let Some(conn) = core.backlog.front().copied() else {
+        let process = &core.processes[self.1];
+        let Some(conn) = core
+            .backlog
+            .front()
+            .copied()
+            .filter(|_| process.is_listening)
+        else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        if core.descriptors >= core.knobs.descriptors {
+        if process.descriptors >= core.knobs.descriptors {
             core.note("accept: no descriptors", conn, 0, 0);
             return Err(io::Error::from_raw_os_error(24));
         }
@@ -63,8 +69,7 @@ impl Net for SimNet {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         core.note("accepted", conn, 0, 0);
-        core.descriptors += 1;
-        core.conns[conn].is_held = true;
+        core.hold(conn, self.1);
         core.check.accepted(conn);
         let address = core.check.address_of(conn);
         drop(world);
@@ -80,29 +85,30 @@ impl Net for SimNet {
     fn accept_admin(&mut self) -> io::Result<(SimSocket, Option<SocketAddr>)> {
         let mut world = self.0.borrow_mut();
         let core = &mut world.core;
-        let Some(conn) = core.admin_backlog.front().copied() else {
+        let process = &core.processes[self.1];
+        let first = core.admin_backlog.front().copied();
+        let Some(conn) = first.filter(|_| process.has_admin) else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        if core.descriptors >= core.knobs.descriptors {
+        if process.descriptors >= core.knobs.descriptors {
             core.note("admin accept: no descriptors", conn, 0, 0);
             return Err(io::Error::from_raw_os_error(24));
         }
         core.admin_backlog.pop_front();
         core.note("admin accepted", conn, 0, 0);
-        core.descriptors += 1;
-        core.conns[conn].is_held = true;
+        core.hold(conn, self.1);
         drop(world);
         let world = Rc::clone(&self.0);
         Ok((SimSocket { world, conn }, None))
     }
 
     fn close_listener(&mut self) {
-        self.0.borrow_mut().core.close_listener();
+        self.0.borrow_mut().core.close_listener(self.1);
     }
 
     fn connect(&mut self, address: &Address) -> io::Result<SimSocket> {
         let mut world = self.0.borrow_mut();
-        let conn = world.connect(address)?;
+        let conn = world.connect(self.1, address)?;
         drop(world);
         Ok(SimSocket {
             world: Rc::clone(&self.0),
@@ -131,7 +137,9 @@ impl Net for SimNet {
     }
 
     fn signal(&mut self) -> Option<Signal> {
-        self.0.borrow_mut().core.signals.pop_front()
+        self.0.borrow_mut().core.processes[self.1]
+            .signals
+            .pop_front()
     }
 }
 
@@ -269,9 +277,12 @@ impl Socket for SimSocket {
         let Core {
             knobs,
             rng,
-            descriptors,
+            processes,
+            conns,
             ..
         } = &mut world.core;
+        let process = conns[self.conn].process;
+        let descriptors = &mut processes[process].descriptors;
         if *descriptors + 2 > knobs.descriptors || rng.chance(knobs.pipes.fails) {
             return None;
         }
@@ -279,6 +290,7 @@ impl Socket for SimSocket {
         let room = rng.pick(&knobs.pipes.rooms);
         Some(SimPipe {
             world: Rc::clone(&self.world),
+            process,
             bytes: VecDeque::new(),
             room,
         })
@@ -318,13 +330,15 @@ impl Socket for SimSocket {
 /// A pipe of the balancer's.
 pub struct SimPipe {
     world: Rc<RefCell<World>>,
+    process: usize,
     bytes: VecDeque<u8>,
     room: usize,
 }
 
 impl Drop for SimPipe {
     fn drop(&mut self) {
-        self.world.borrow_mut().core.descriptors -= 2;
+        let mut world = self.world.borrow_mut();
+        world.core.processes[self.process].descriptors -= 2;
     }
 }
 
@@ -351,8 +365,9 @@ impl Core {
 }
 
 impl World {
-    /// Lets the world go on until there is something to tell, or `timeout` is over.
-    fn wait(&mut self, timeout: Option<Duration>) {
+    /// Lets the world go on until there is something to tell, or `timeout` is over. Of several
+    /// processes none holds the world up: whoever drives them lets it go on.
+    fn wait(&mut self, process: usize, timeout: Option<Duration>) {
         self.core.next_turn();
         let spent = self.core.rng.range(MICRO, 10 * MICRO);
         self.core.now += spent;
@@ -367,7 +382,17 @@ impl World {
             }
         });
         self.poll_began(deadline);
-        let mut until = deadline.unwrap_or(u64::MAX);
+        let deadline = deadline.unwrap_or(u64::MAX);
+        self.core.processes[process].wake_at = deadline;
+        self.go_on(match self.core.is_company() {
+            true => self.core.now,
+            false => deadline,
+        });
+        self.jump();
+    }
+
+    /// Lets the world go on until there is something to tell, or the time is `until`.
+    pub fn go_on(&mut self, mut until: u64) {
         let mut is_lingering = false;
         loop {
             if !is_lingering && self.has_news() {
@@ -397,28 +422,35 @@ impl World {
                 }
             }
         }
-        self.jump();
     }
 
     fn has_news(&self) -> bool {
+        (0..self.core.processes.len()).any(|process| self.has_news_for(process))
+    }
+
+    /// Whether a poll of this process would tell of something.
+    pub fn has_news_for(&self, process: usize) -> bool {
         let core = &self.core;
-        !core.ready.is_empty()
-            || (core.is_listener_ready && !core.backlog.is_empty())
-            || (core.is_admin_ready && !core.admin_backlog.is_empty())
-            || !core.signals.is_empty()
+        let process = &core.processes[process];
+        process.is_alive
+            && (!process.ready.is_empty()
+                || (process.has_listener_news() && !core.backlog.is_empty())
+                || (process.has_admin_news() && !core.admin_backlog.is_empty())
+                || !process.signals.is_empty())
     }
 
     /// Tells what is new, in any order, with what the kernel may tell besides.
-    fn collect(&mut self, events: &mut Vec<Event>) {
+    fn collect(&mut self, process: usize, events: &mut Vec<Event>) {
         let core = &mut self.core;
-        let mut told = std::mem::take(&mut core.ready);
+        let number = process;
+        let mut told = std::mem::take(&mut core.processes[number].ready);
         if core.rng.chance(core.knobs.shuffle) {
             for last in (1..told.len()).rev() {
                 told.swap(last, core.rng.below(last as u64 + 1) as usize);
             }
         }
         if told.len() > core.knobs.batch_max {
-            core.ready = told.split_off(core.knobs.batch_max);
+            core.processes[number].ready = told.split_off(core.knobs.batch_max);
         }
         for conn in told {
             let ready = core.mask(conn);
@@ -430,16 +462,16 @@ impl World {
                 events.push(Event { token, ready });
             }
         }
-        if core.is_listener_ready && !core.backlog.is_empty() {
-            core.is_listener_ready = false;
+        if core.processes[number].has_listener_news() && !core.backlog.is_empty() {
+            core.processes[number].is_listener_ready = false;
             core.note("event: listener", core.backlog.len(), 0, 0);
             events.push(Event {
                 token: Token::new(Owner::Listener, 0, 0),
                 ready: Ready::READABLE,
             });
         }
-        if core.is_admin_ready && !core.admin_backlog.is_empty() {
-            core.is_admin_ready = false;
+        if core.processes[number].has_admin_news() && !core.admin_backlog.is_empty() {
+            core.processes[number].is_admin_ready = false;
             core.note("event: admin listener", core.admin_backlog.len(), 0, 0);
             events.push(Event {
                 token: Token::ADMIN_DOOR,
@@ -452,6 +484,7 @@ impl World {
             let connection = &core.conns[conn];
             if let (Some(token), true, Stage::Open) =
                 (connection.token, connection.is_held, connection.stage)
+                && connection.process == number
             {
                 let ready = core.mask(conn).with(Ready::READABLE);
                 core.note("event: spurious", conn, bits(ready), 0);
@@ -461,9 +494,10 @@ impl World {
                 );
             }
         }
-        if core.rng.chance(core.knobs.stale) && !core.dead_tokens.is_empty() {
-            let back = core.rng.below(core.dead_tokens.len().min(20) as u64) as usize;
-            let token = core.dead_tokens[core.dead_tokens.len() - 1 - back];
+        let dead = core.processes[number].dead_tokens.len();
+        if core.rng.chance(core.knobs.stale) && dead > 0 {
+            let back = core.rng.below(dead.min(20) as u64) as usize;
+            let token = core.processes[number].dead_tokens[dead - 1 - back];
             let ready = Ready::READABLE
                 .with(Ready::WRITABLE)
                 .with(Ready::PEER_CLOSED)
@@ -480,20 +514,23 @@ impl World {
                 Event { token, ready },
             );
         }
+        let now = core.now;
+        let process = &mut core.processes[number];
+        process.is_settled =
+            events.is_empty() && process.signals.is_empty() && process.wake_at > now;
     }
 
-    fn connect(&mut self, address: &Address) -> io::Result<ConnId> {
+    fn connect(&mut self, process: usize, address: &Address) -> io::Result<ConnId> {
         let server = self.server_at(address);
         let core = &mut self.core;
-        if core.descriptors >= core.knobs.descriptors {
+        if core.processes[process].descriptors >= core.knobs.descriptors {
             core.note("connect: no descriptors", server, 0, 0);
             return Err(io::Error::from_raw_os_error(24));
         }
         let is_unix = matches!(address, Address::Unix(_));
         let fate = self.servers[server].fate(core);
         let conn = self.servers[server].note_connect(core, fate, is_unix)?;
-        core.descriptors += 1;
-        core.conns[conn].is_held = true;
+        core.hold(conn, process);
         debug_assert!(matches!(core.conns[conn].peer, Peer::Server(_)));
         if core.conns[conn].stage == Stage::Open {
             self.tell(conn, super::kernel::Notice::Connected);

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use bestguess::proxy::{Census, Flow, Proxy};
+use bestguess::proxy::{Census, Flow};
 
 use super::changes;
 use super::check::Tally;
 use super::clients::Client;
 use super::kernel::{MILLI, SECOND};
-use super::net::SimNet;
+use super::processes::Processes;
 use super::scenario::Scenario;
 use super::world::World;
 
@@ -58,17 +58,14 @@ pub fn run(seed: u64, is_loud: bool) -> Report {
 
 /// The balancer and how it is driven.
 struct Driver<'w> {
-    proxy: Proxy<SimNet>,
+    processes: Processes<'w>,
     world: &'w Rc<RefCell<World>>,
     is_stopped: bool,
 }
 
 fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
-    let net = SimNet(Rc::clone(world));
-    let mut proxy = Proxy::new(net, scenario.config(), scenario.clients_max, scenario.seed);
-    proxy.read_servers_by(bestguess::cli::server);
     let mut driver = Driver {
-        proxy,
+        processes: Processes::new(world, scenario),
         world,
         is_stopped: false,
     };
@@ -90,14 +87,15 @@ fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
     }
     // Calm: everything that is open comes to an end.
     world.borrow_mut().calm();
-    let is_retired = world.borrow().is_retired;
-    driver.turn_until(scenario.patience(), |world, _| {
-        world.are_clients_done() && !is_retired
+    let starting =
+        (scenario.check.timeout.as_nanos() as u64 + SECOND) * driver.processes.count() as u64;
+    driver.turn_until(scenario.patience() + starting, |world, processes| {
+        world.are_clients_done() && processes.count() == 1
     });
     if driver.is_over() {
         return driver.stopped(scenario);
     }
-    if is_retired {
+    if driver.processes.count() > 1 {
         let check = &mut world.borrow_mut().core.check;
         return check.fail(|| "another process has taken over, and it goes on".to_owned());
     }
@@ -130,16 +128,16 @@ fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
         }
     }
     // An empty house: nothing is left but pooled links.
-    driver.turn_until(10 * SECOND, |world, census| {
+    driver.turn_until(10 * SECOND, |world, processes| {
         let (pooled, busy) = world.core.check.links();
-        *census
+        processes.main().census()
             == Census {
                 links: pooled,
                 ..Census::default()
             }
             && busy == 0
     });
-    let census = driver.proxy.census();
+    let census = driver.processes.main().census();
     let (pooled, busy) = world.borrow().core.check.links();
     if census
         != (Census {
@@ -161,12 +159,13 @@ fn drive(world: &Rc<RefCell<World>>, scenario: &Scenario) {
             world.core.check.fail(|| wrong);
         }
     }
-    changes::compare(&driver.proxy, &mut world.borrow_mut());
+    let number = driver.processes.in_charge();
+    changes::compare(driver.processes.main(), &mut world.borrow_mut(), number);
 }
 
 impl Driver<'_> {
     /// Turns until `is_enough`, a violation, the process's end, or `span` nanoseconds are over.
-    fn turn_until(&mut self, span: u64, is_enough: impl Fn(&mut World, &Census) -> bool) {
+    fn turn_until(&mut self, span: u64, is_enough: impl Fn(&mut World, &Processes<'_>) -> bool) {
         let until = {
             let mut world = self.world.borrow_mut();
             world.wake_after(span + 1);
@@ -176,11 +175,7 @@ impl Driver<'_> {
             if self.is_stopped {
                 return;
             }
-            if self.world.borrow().is_retired {
-                self.proxy.retire();
-            }
-            let flow = self.proxy.turn();
-            changes::make_if_due(&mut self.proxy, self.world);
+            let flow = self.processes.turn();
             let mut world = self.world.borrow_mut();
             world.core.check.end_turn();
             match flow {
@@ -197,10 +192,9 @@ impl Driver<'_> {
                     .check
                     .fail(|| "more turns than any run needs".to_owned());
             }
-            let census = self.proxy.census();
             if world.core.check.failure.is_some()
                 || world.core.now >= until
-                || is_enough(&mut world, &census)
+                || is_enough(&mut world, &self.processes)
             {
                 return;
             }
@@ -214,7 +208,7 @@ impl Driver<'_> {
     /// The process has ended: it was told to.
     fn stopped(self, scenario: &Scenario) {
         let mut world = self.world.borrow_mut();
-        let may_stop = scenario.stop_at.is_some() || world.is_retired;
+        let may_stop = scenario.stop_at.is_some();
         if self.is_stopped && !may_stop {
             world
                 .core

@@ -28,6 +28,16 @@ pub struct ServerPlan {
     pub max: Option<u32>,
 }
 
+/// Another process is started, to take over.
+#[derive(Debug, Clone, Copy)]
+pub struct Upgrade {
+    pub at: u64,
+    /// So long after its start it dies, if it has not taken over by then.
+    pub dies_after: Option<u64>,
+    /// So long after it has taken over the older one hears of it.
+    pub heard_after: u64,
+}
+
 /// All options of one run.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -53,8 +63,8 @@ pub struct Scenario {
     pub jumps: u64,
     pub stop_at: Option<u64>,
     pub stop_again: Option<u64>,
-    /// When another process takes over.
-    pub retire_at: Option<u64>,
+    /// When other processes are to take over.
+    pub upgrades: Vec<Upgrade>,
     pub parallel: usize,
     pub clients_max: usize,
     pub policy: Policy,
@@ -159,7 +169,7 @@ impl Scenario {
             jumps: if rng.chance(30) { 2 } else { 0 },
             stop_at: stop.then(|| rng.size(4 * SECOND)),
             stop_again: (stop && rng.chance(300)).then(|| rng.size(2 * SECOND)),
-            retire_at: None,
+            upgrades: Vec::new(),
             parallel: rng.pick(&[1, 2, 3, 5, 8, 100, 1000]),
             clients_max: if rng.chance(150) {
                 rng.range(1, 8) as usize
@@ -215,9 +225,29 @@ impl Scenario {
         scenario.lay_pipes(&mut Rng::new(seed ^ 0x7069_7065));
         scenario.timeouts.drain_grace = Duration::from_millis(rng.pick(&[0, 50, 500, 3000]));
         if !stop && rng.chance(100) {
-            scenario.retire_at = Some(rng.size(4 * SECOND));
+            let first = rng.size(4 * SECOND);
+            scenario.upgrade(&mut Rng::new(seed ^ 0x0ad_0ad), first);
         }
         scenario
+    }
+
+    /// Other processes take over, the first at `at`.
+    fn upgrade(&mut self, rng: &mut Rng, mut at: u64) {
+        if rng.chance(500) {
+            // Somebody orders something of whichever process hears it.
+            at = rng.below(SECOND);
+            self.admins = rng.range(MILLI, 30 * MILLI);
+            self.door = Door::Loopback;
+            self.changes = self.changes.max(SECOND / 2);
+        }
+        for _ in 0..rng.pick(&[1, 1, 1, 2, 3]) {
+            self.upgrades.push(Upgrade {
+                at,
+                dies_after: rng.chance(200).then(|| rng.size(SECOND)),
+                heard_after: rng.size(5 * MILLI),
+            });
+            at += rng.size(2 * SECOND);
+        }
     }
 
     /// Servers that come and go. By a chance of its own, so that all else is as it was without.
@@ -340,7 +370,6 @@ impl Scenario {
             lacks_descriptors: self.knobs.descriptors < 10_000,
             server_max: self.servers.iter().map(|server| server.max).collect(),
             idle_timeout: self.timeouts.idle.as_nanos() as u64,
-            is_retired: false,
             has_ids: self.is_recorded(),
         }
     }
@@ -477,7 +506,7 @@ impl fmt::Display for Scenario {
         let solid = self.servers.iter().filter(|server| server.is_solid).count();
         write!(
             out,
-            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), admins {} {:?}, N {}, {:?}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, retire {:?}, clients_max {}, {:?}, {} bytes/s",
+            "{} clients x {} ({}0% naughty), {} servers ({solid} solid, {} spare, changes {}, max {:?}), admins {} {:?}, N {}, {:?}, {:?}, check {:?}/{:?}/{}, {:?}, moods {}, stop {:?}/{:?}, upgrades {:?}, clients_max {}, {:?}, {} bytes/s",
             self.clients,
             self.conns_each,
             self.naughty,
@@ -500,7 +529,7 @@ impl fmt::Display for Scenario {
             self.moods,
             self.stop_at,
             self.stop_again,
-            self.retire_at,
+            self.upgrades,
             self.clients_max,
             self.timeouts,
             self.rate_min,

@@ -11,7 +11,7 @@ use super::check::Checker;
 use super::clients::Client;
 use super::kernel::{ConnId, Core, Due, Notice, Peer, SECOND, Stage};
 use super::rng::Rng;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Upgrade};
 use super::servers::{Faults, Mood, Server};
 
 /// Polls without news and without waiting after which the loop is called busy.
@@ -23,13 +23,15 @@ pub struct World {
     pub core: Core,
     pub clients: Vec<Client>,
     pub servers: Vec<Server>,
-    pub members: Members,
+    /// The operator's books, one for each process, and whose he orders by.
+    pub books: Vec<Members>,
+    pub in_charge: usize,
     pub admins: Admins,
     scenario: Scenario,
     /// Whether the process was told to stop.
     pub is_stopping: bool,
-    /// Whether another process has taken over.
-    pub is_retired: bool,
+    /// Whether another process is to take over, and whether it is to fail.
+    pub upgrade: Option<Upgrade>,
     /// Whether things may still go wrong.
     pub is_faulty: bool,
     is_interrupted: bool,
@@ -43,7 +45,8 @@ const STOP: u32 = 1;
 const WAKE: u32 = 2;
 const CHANGE: u32 = 3;
 const COME: u32 = 4;
-const RETIRE: u32 = 5;
+/// And those behind it.
+const UPGRADE: u32 = 100;
 
 impl World {
     pub fn new(scenario: &Scenario, is_loud: bool) -> World {
@@ -98,18 +101,19 @@ impl World {
                 core.schedule(at + again, Due::World(STOP));
             }
         }
-        if let Some(at) = scenario.retire_at {
-            core.schedule(at, Due::World(RETIRE));
+        for (number, upgrade) in scenario.upgrades.iter().enumerate() {
+            core.schedule(upgrade.at, Due::World(UPGRADE + number as u32));
         }
         World {
             core,
             clients,
             servers,
-            members: Members::new(scenario),
+            books: Vec::new(),
+            in_charge: 0,
             admins: Admins::new(scenario.admins, scenario.door),
             scenario: scenario.clone(),
             is_stopping: false,
-            is_retired: false,
+            upgrade: None,
             is_faulty: true,
             is_interrupted: false,
             idle_polls: 0,
@@ -143,18 +147,20 @@ impl World {
                 }
             }
             Due::World(MOOD) => self.change_moods(),
-            Due::Admin(conn, tag) => self.admins.due(core, &mut self.members, conn, tag),
+            Due::Admin(conn, tag) => self.admins.due(core, &mut self.books, conn, tag),
             Due::World(COME) if self.admins.every == 0 => {}
             Due::World(COME) => {
                 let next = core.rng.range(1, 2 * self.admins.every);
                 core.schedule(next, Due::World(COME));
-                self.admins.come(core, &mut self.members);
+                let book = self.in_charge;
+                self.admins.come(core, book, &mut self.books[book]);
             }
             Due::World(CHANGE) if !self.is_faulty => {}
             Due::World(CHANGE) => {
-                let next = core.rng.range(1, 2 * self.members.every);
+                let book = &mut self.books[self.in_charge];
+                let next = core.rng.range(1, 2 * book.every);
                 core.schedule(next, Due::World(CHANGE));
-                self.members.is_due = true;
+                book.is_due = true;
                 self.is_interrupted = true;
             }
             Due::World(STOP) if !self.is_faulty => {}
@@ -162,17 +168,14 @@ impl World {
                 core.note("signal: stop", 0, 0, 0);
                 core.check.is_amnesty = true;
                 self.is_stopping = true;
-                core.signals.push_back(Signal::Stop);
+                core.processes[self.in_charge]
+                    .signals
+                    .push_back(Signal::Stop);
             }
-            Due::World(RETIRE) if !self.is_faulty => {}
-            Due::World(RETIRE) => {
-                core.note("another process takes over", 0, 0, 0);
-                core.close_listener();
-                // From now on it is for this long that an idle client may be silent.
-                let grace = self.scenario.timeouts.drain_grace.as_nanos() as u64;
-                core.check.rules.idle_timeout = core.check.rules.idle_timeout.min(grace);
-                core.check.rules.is_retired = true;
-                self.is_retired = true;
+            Due::World(UPGRADE..) if !self.is_faulty => {}
+            Due::World(number @ UPGRADE..) => {
+                let upgrades = &self.scenario.upgrades;
+                self.upgrade = upgrades.get((number - UPGRADE) as usize).copied();
                 self.is_interrupted = true;
             }
             Due::World(_) => self.is_interrupted = true,
@@ -189,13 +192,12 @@ impl World {
 
     fn arrive(&mut self, conn: ConnId) {
         let core = &mut self.core;
-        if !core.is_listening {
+        if !core.processes.iter().any(|process| process.is_listening) {
             core.conns[conn].stage = Stage::Gone;
             return self.tell(conn, Notice::Reset);
         }
         core.conns[conn].stage = Stage::Open;
-        core.backlog.push_back(conn);
-        core.is_listener_ready = true;
+        core.knock(conn);
         core.note("arrives at the listener", conn, 0, 0);
         self.tell(conn, Notice::Connected);
     }
