@@ -10,6 +10,8 @@ pub const SIZE_MAX: usize = SIZES[SIZES.len() - 1];
 
 /// Free blocks that the pool keeps of each size beyond what the last period needed.
 const SPARE: usize = 4;
+/// How many freed pieces of a size glibc keeps at hand (its thread cache).
+const KEPT_AT_HAND: usize = 7;
 
 /// A run of bytes in a piece of memory: filled at its end, consumed at its start.
 #[derive(Debug)]
@@ -193,13 +195,16 @@ impl Pool {
 
     /// Frees what nobody needed since the last call, but for a few spare blocks. To be called now and
     /// then: memory that a burst took goes back to the system soon after it. The highest addresses go
-    /// first, since an allocator gives back the top of its heap, not its holes.
+    /// first, since an allocator gives back the top of its heap, not its holes; but before them a few of
+    /// the lowest, since the first that glibc gets are kept at hand, and would lie on top of the rest.
     pub fn shrink(&mut self) {
         for (free, idle) in self.free.iter_mut().zip(&mut self.idle) {
             let needless = idle.saturating_sub(SPARE).min(free.len());
             if needless > 0 {
                 free.sort_unstable_by_key(|bytes| std::cmp::Reverse(bytes.as_ptr().addr()));
-                free.drain(..needless);
+                let lowest = needless.min(KEPT_AT_HAND);
+                free.truncate(free.len() - lowest);
+                free.drain(..needless - lowest);
                 free.shrink_to(2 * free.len());
             }
             *idle = free.len();

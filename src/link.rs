@@ -1,10 +1,13 @@
 //! One connection to a server: made for one exchange, kept and pooled for the next.
 
+mod pool;
+
 use std::io;
 
 use crate::conn::{Conn, Filled};
 use crate::guess::Ticket;
 use crate::net::{Socket, Time};
+pub use pool::{Pool, Rest};
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct Link<S> {
     pub broken: Option<io::ErrorKind>,
     /// What the guess remembers of the exchange that it carries.
     pub ticket: Option<Ticket>,
+    /// Its place in its server's pool, while it rests there.
+    pub rest: Option<Rest>,
 }
 
 /// What a link is doing.
@@ -44,6 +49,7 @@ impl<S: Socket> Link<S> {
             served: 0,
             broken: None,
             ticket: None,
+            rest: None,
         }
     }
 

@@ -250,6 +250,9 @@ pub trait Socket {
     }
 }
 
+/// Events that one poll brings at most; the rest comes with the next.
+pub const EVENTS_MAX: usize = 1024;
+
 /// The network that a loop lives on.
 pub trait Net {
     /// Its stream sockets.

@@ -15,9 +15,11 @@ mod stick;
 mod unwatched;
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 use std::io;
 use std::time::Duration;
 
+use httpdate::HttpDate;
 use log::warn;
 use slab::Slab;
 
@@ -32,10 +34,10 @@ use crate::deadline::{Deadlines, Rang};
 use crate::guess::{Guess, Reasons};
 use crate::health::{Health, Rounds};
 use crate::http::head;
-use crate::link::{Link, LinkState};
+use crate::link::{self, Link, LinkState};
 use crate::metrics::{Metrics, ServerMetrics};
 use crate::mutant::{self, Mutant};
-use crate::net::{Event, Net, Owner, Signal, Socket, Time, Token};
+use crate::net::{EVENTS_MAX, Event, Net, Owner, Signal, Socket, Time, Token};
 use crate::pair;
 use crate::pipes::Pipes;
 use crate::probe::Probe;
@@ -124,8 +126,8 @@ struct Server<S> {
     /// Whether a check of it has ever ended.
     is_checked: bool,
     probe: Probe<S>,
-    /// Links that wait to be used again, the latest last.
-    pool: VecDeque<usize>,
+    /// Links that wait to be used again.
+    pool: link::Pool,
     metrics: Box<ServerMetrics>,
 }
 
@@ -140,7 +142,7 @@ impl<S: Socket> Server<S> {
             state_since: Time(0),
             is_checked: check.mode == CheckMode::Off,
             probe: Probe::new(config, check),
-            pool: VecDeque::new(),
+            pool: link::Pool::default(),
             metrics: Box::default(),
         }
     }
@@ -223,7 +225,7 @@ impl<N: Net> Proxy<N> {
             },
             tools,
             pipes: Pipes::new(pipes_max, config.budgets.splice_bytes),
-            events: Vec::new(),
+            events: Vec::with_capacity(EVENTS_MAX),
             clients: Slab::new(),
             links: Slab::new(),
             tasks: Slab::new(),
@@ -610,7 +612,9 @@ impl<N: Net> Proxy<N> {
         if self.tools.now >= self.date_again {
             self.date_again = self.tools.now + DATE_EVERY;
             let date = self.net.date();
-            self.tools.date = httpdate::fmt_http_date(date);
+            // In its place: what lives long must not come to lie on top of what a burst took.
+            self.tools.date.clear();
+            let _ = write!(self.tools.date, "{}", HttpDate::from(date));
             self.tools.access.set_date(self.tools.now, date);
         }
     }
@@ -624,7 +628,16 @@ impl<N: Net> Proxy<N> {
         self.shrink_again = now + SHRINK_EVERY;
         self.tools.pool.shrink();
         if is_wide(&self.tasks) {
-            self.tasks.shrink_to_fit();
+            if self.tasks.is_empty() {
+                // One place stays: once a large piece was freed as a whole, glibc takes the next ones
+                // from its heap, whose holes are never given back.
+                self.tasks.clear();
+                self.tasks.insert(Task::new(0));
+                self.tasks.shrink_to_fit();
+                self.tasks.clear();
+            } else {
+                self.tasks.shrink_to_fit();
+            }
         }
         if is_wide(&self.links) {
             self.links.shrink_to_fit();
@@ -652,7 +665,7 @@ impl<N: Net> Proxy<N> {
             while let Some(slot) = self
                 .servers
                 .get(server)
-                .and_then(|server| server.pool.front().copied())
+                .and_then(|server| server.pool.oldest())
             {
                 let is_old = self.links.get(slot).is_none_or(|link| match link.state {
                     LinkState::Pooled(until) => now >= until,

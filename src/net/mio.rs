@@ -19,11 +19,9 @@ use socket2::SockRef;
 pub use listener::Listener;
 
 use super::pipe::Pipe;
-use super::{Event, Net, Ready, Signal, Socket, Time, Token};
+use super::{EVENTS_MAX, Event, Net, Ready, Signal, Socket, Time, Token};
 use crate::config::Address;
 
-/// Events that one poll takes from the kernel at most; the rest comes with the next.
-const EVENTS_MAX: usize = 1024;
 /// More open files than one process will ever serve.
 const FILES_MAX: usize = 1 << 20;
 /// The signals' token: an owner that no socket of ours has.

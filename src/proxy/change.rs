@@ -437,7 +437,7 @@ impl<N: Net> Proxy<N> {
         while let Some(link) = self
             .servers
             .get_mut(index)
-            .and_then(|server| server.pool.pop_back())
+            .and_then(|server| server.pool.take(&mut self.links))
         {
             self.bury_link(link);
         }

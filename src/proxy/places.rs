@@ -247,7 +247,7 @@ impl<N: Net> Proxy<N> {
             && let Some(link) = self
                 .servers
                 .get_mut(server)
-                .and_then(|server| server.pool.pop_back())
+                .and_then(|server| server.pool.take(&mut self.links))
         {
             let Some(found) = self.links.get_mut(link) else {
                 continue;
@@ -303,7 +303,7 @@ impl<N: Net> Proxy<N> {
         {
             link.served += 1;
             link.state = LinkState::Pooled(now + rest_max);
-            server.pool.push_back(slot);
+            server.pool.add(&mut self.links, slot);
         } else {
             self.bury_link(slot);
         }
@@ -327,20 +327,16 @@ impl<N: Net> Proxy<N> {
             return;
         }
         let fullest = self.servers.iter().max_by_key(|server| server.pool.len());
-        if let Some(slot) = fullest.and_then(|server| server.pool.front().copied()) {
+        if let Some(slot) = fullest.and_then(|server| server.pool.oldest()) {
             self.close_link(slot);
         }
     }
 
     /// Closes a link, wherever it is.
     pub(super) fn close_link(&mut self, slot: usize) {
-        let Some(link) = self.links.get(slot) else {
-            return;
-        };
-        if let Some(server) = self.servers.get_mut(link.server)
-            && let Some(index) = server.pool.iter().position(|pooled| *pooled == slot)
-        {
-            server.pool.remove(index);
+        let server = self.links.get(slot).map(|link| link.server);
+        if let Some(server) = server.and_then(|server| self.servers.get_mut(server)) {
+            server.pool.remove(&mut self.links, slot);
         }
         self.bury_link(slot);
     }
