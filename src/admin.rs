@@ -29,6 +29,7 @@ pub mod status;
 pub mod view;
 
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 
 use slab::Slab;
 
@@ -78,6 +79,10 @@ pub struct Admin<S> {
 impl<S: Socket> Admin<S> {
     /// With a listener, or without.
     pub fn new(config: Option<&AdminConfig>) -> Admin<S> {
+        if config.is_some() {
+            // Now, so that no turn of the loop has to wait for it.
+            LazyLock::force(&page::POLICY);
+        }
         Admin {
             guard: config.map(|config| Guard::new(&config.listen, config.token.clone())),
             is_replaced: false,

@@ -95,7 +95,7 @@ impl Answer {
             }
             Content::Whole(kind, content) => {
                 if *kind == HTML {
-                    line(&["Content-Security-Policy: ", &page::policy()]);
+                    line(&["Content-Security-Policy: ", &page::POLICY]);
                     line(&["X-Frame-Options: DENY"]);
                 }
                 line(&["Content-Type: ", kind]);

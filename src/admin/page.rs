@@ -3,6 +3,8 @@
 //! Its parts are files of the folder `page`, put together at compile time. The policy trusts the page's
 //! one script and one style by their digests, so that nothing else ever runs in it.
 
+use std::sync::LazyLock;
+
 use super::digest::sha256_base64;
 
 macro_rules! style {
@@ -34,8 +36,10 @@ pub const PAGE: &str = concat!(
 );
 
 /// What the page may do, as the field `Content-Security-Policy` says it: run its own script, look as it
-/// says itself, and ask this listener; nothing else. Digests the page: to be asked for once.
-pub fn policy() -> String {
+/// says itself, and ask this listener; nothing else. The first look at it digests the page.
+pub static POLICY: LazyLock<String> = LazyLock::new(policy);
+
+fn policy() -> String {
     let script = sha256_base64(script!().as_bytes());
     let style = sha256_base64(style!().as_bytes());
     format!(
