@@ -61,6 +61,11 @@ impl Reload {
         }
     }
 
+    /// Whether something is being read, or about to be.
+    pub fn is_running(&self) -> bool {
+        self.again || self.running.is_some()
+    }
+
     /// What the thread has found, if it is done.
     fn take(&mut self) -> Option<Result<Vec<ServerConfig>, String>> {
         let outcome = match self.running.as_ref()?.try_recv() {

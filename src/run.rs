@@ -62,6 +62,7 @@ pub fn serve(mut config: Config) -> io::Result<()> {
     loop {
         let flow = proxy.turn()?;
         reload.go_on(&mut proxy);
+        service.note_reload(&proxy, reload.is_running());
         // The last turn is one to be told of too.
         service.after_turn(&mut proxy)?;
         if flow == Flow::Stop {

@@ -56,6 +56,8 @@ pub struct Service {
     received: Option<Inheritance>,
     upgrade: Option<Upgrade>,
     look_at: Time,
+    /// Whether the manager was told that the servers are being read again.
+    is_reloading: bool,
     /// Processes that were started and are not waited for yet.
     children: Vec<Child>,
     reap_at: Time,
@@ -104,6 +106,7 @@ impl Service {
             received: None,
             upgrade: None,
             look_at: Time::NEVER,
+            is_reloading: false,
             children: Vec::new(),
             reap_at: Time::NEVER,
         };
@@ -148,6 +151,26 @@ impl Service {
     pub fn has_admin(&self) -> bool {
         let received = self.received.as_ref();
         received.is_some_and(|received| received.admin.is_some())
+    }
+
+    /// Tells the manager, who may have asked for it by HUP, that the servers are being read again, or
+    /// are no more. To be called before `after_turn`.
+    pub fn note_reload(&mut self, proxy: &Proxy<MioNet>, is_running: bool) {
+        if is_running == self.is_reloading
+            || self.phase != Phase::Serving
+            || self.upgrade.is_some()
+            || !self.notify.is_on()
+        {
+            return;
+        }
+        self.is_reloading = is_running;
+        if is_running {
+            self.say_reloading("reading the servers again");
+        } else {
+            self.status = status(proxy);
+            let status = format!("STATUS={}", self.status);
+            self.notify.say(&["READY=1", &status]);
+        }
     }
 
     /// To be called behind each turn.
@@ -276,18 +299,24 @@ impl Service {
             Ok(upgrade) => {
                 let newer = upgrade.pid();
                 info!("upgrade: process {newer} is started and may take over once it is ready");
-                let clock = clock_gettime(ClockId::Monotonic);
-                let usec = clock.tv_sec * 1_000_000 + clock.tv_nsec / 1000;
-                self.notify.say(&[
-                    "RELOADING=1",
-                    &format!("MONOTONIC_USEC={usec}"),
-                    &format!("STATUS=process {newer} is about to take over"),
-                ]);
+                self.say_reloading(&format!("process {newer} is about to take over"));
                 self.upgrade = Some(upgrade);
                 self.look_at = now + LOOK_EVERY;
             }
             Err(cause) => self.fail(&cause.to_string()),
         }
+    }
+
+    /// Something is being done that `READY=1` will end, and it began now.
+    fn say_reloading(&mut self, what: &str) {
+        let clock = clock_gettime(ClockId::Monotonic);
+        let usec = clock.tv_sec * 1_000_000 + clock.tv_nsec / 1000;
+        self.is_reloading = true;
+        self.notify.say(&[
+            "RELOADING=1",
+            &format!("MONOTONIC_USEC={usec}"),
+            &format!("STATUS={what}"),
+        ]);
     }
 
     fn look_at_upgrade(&mut self, proxy: &mut Proxy<MioNet>, now: Time) {
@@ -329,6 +358,7 @@ impl Service {
 
     /// The newer process has failed: this one goes on as before.
     fn fail(&mut self, why: &str) {
+        self.is_reloading = false;
         error!("upgrade failed: {why}; this process goes on as before");
         self.notify
             .say(&["READY=1", &format!("STATUS=upgrade failed: {why}")]);

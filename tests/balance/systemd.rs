@@ -83,6 +83,38 @@ fn a_manager_hears_of_ready_state_life_and_end() {
 }
 
 #[test]
+fn a_manager_hears_when_the_servers_are_being_read_again_and_when_they_were() {
+    let (manager, folder) = (Manager::new(), Folder::new());
+    let peer = Peer::start(tells_target);
+    let file = folder.path().join("servers");
+    std::fs::write(&file, format!("{peer}\n")).unwrap();
+    let mut program = Program::run(
+        env!("CARGO_BIN_EXE_bestguess").as_ref(),
+        &["127.0.0.1:0", "--servers-file", &file.display().to_string()],
+        &[("NOTIFY_SOCKET", &manager.path)],
+    );
+    manager.hears("READY=1");
+    // A file that is well, and one that is not: the service is ready again either way.
+    for servers in [format!("{peer}\n9 9\n"), format!("{peer}\n")] {
+        std::fs::write(&file, servers).unwrap();
+        let before = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        program.signal(Signal::HUP);
+        let reloading = manager.hears("RELOADING=1");
+        let usec = reloading
+            .lines()
+            .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        // systemd takes only one for its own HUP that began behind it.
+        let usec: i64 = usec.unwrap().parse().unwrap();
+        assert!(usec >= before.tv_sec * 1_000_000 + before.tv_nsec / 1000);
+        let ready = manager.hears("READY=1");
+        assert!(ready.contains("STATUS=1 of 1 servers valid"), "{ready}");
+    }
+    program.signal(Signal::TERM);
+    manager.hears("STOPPING=1");
+    assert_eq!(program.code(), Some(0));
+}
+
+#[test]
 fn a_manager_is_told_which_process_is_the_service_after_an_upgrade() {
     let manager = Manager::new();
     let peer = Peer::start(tells_target);
