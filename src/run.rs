@@ -50,7 +50,7 @@ pub fn serve(mut config: Config) -> io::Result<()> {
         config.check.every,
     );
     let access_log = config.access_log.as_ref().map(writer::start).transpose()?;
-    config.sticky.key = sticky_key(&config.sticky)?;
+    config.sticky.key = sticky_key(&config.sticky, &mut service)?;
     let waker = Arc::new(net.waker()?);
     let mut reload = Reload::new(config.source.clone(), config.listen.clone(), waker);
     let mut proxy = Proxy::new(net, config, clients_max, chance());
@@ -188,11 +188,17 @@ fn share_out_files(config: &mut Config) -> usize {
     config.clients_max.unwrap_or(room).min(room)
 }
 
-/// The key behind sticky cookies: that of the file, or one of chance.
-fn sticky_key(config: &StickyConfig) -> io::Result<Vec<u8>> {
+/// The key behind sticky cookies: that of the file; else that of the process before, so that an
+/// upgrade does not void them; else one of chance.
+fn sticky_key(config: &StickyConfig, service: &mut Service) -> io::Result<Vec<u8>> {
     let (StickyBy::Cookie(_), Some(path)) = (&config.by, &config.key_file) else {
         let mut key = vec![0; STICKY_KEY_LEAST];
-        rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
+        match service.handed_key() {
+            Some(handed) => key = handed,
+            None => rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())
+                .map(|_| ())?,
+        }
+        service.hand_on(key.clone());
         return Ok(key);
     };
     let wrong =

@@ -28,7 +28,7 @@ use crate::net::Time;
 use crate::net::mio::{Listener, MioNet};
 use crate::proxy::Proxy;
 use activation::Sockets;
-use handover::{Handed, Received};
+use handover::{Handed, Key, Received};
 use notify::Notify;
 use upgrade::{LOOK_EVERY, Progress, Upgrade};
 
@@ -54,6 +54,8 @@ pub struct Service {
     ready_by: Time,
     /// What an older process handed over, until it is answered.
     received: Option<Inheritance>,
+    /// The key of cookies that a newer process is to have too.
+    key: Option<Key>,
     upgrade: Option<Upgrade>,
     look_at: Time,
     /// Whether the manager was told that the servers are being read again.
@@ -104,6 +106,7 @@ impl Service {
             status: String::new(),
             ready_by: now + READY_PATIENCE,
             received: None,
+            key: None,
             upgrade: None,
             look_at: Time::NEVER,
             is_reloading: false,
@@ -151,6 +154,17 @@ impl Service {
     pub fn has_admin(&self) -> bool {
         let received = self.received.as_ref();
         received.is_some_and(|received| received.admin.is_some())
+    }
+
+    /// The key of cookies that an older process made and handed over.
+    pub fn handed_key(&self) -> Option<Vec<u8>> {
+        let key = self.received.as_ref()?.from.key.as_ref()?;
+        Some(key.0.clone())
+    }
+
+    /// From now on a newer process is handed this key of cookies, which nobody else knows.
+    pub fn hand_on(&mut self, key: Vec<u8>) {
+        self.key = Some(Key(key));
     }
 
     /// Tells the manager, who may have asked for it by HUP, that the servers are being read again, or
@@ -295,7 +309,7 @@ impl Service {
             }
             return;
         }
-        match Upgrade::start(proxy.net(), now) {
+        match Upgrade::start(proxy.net(), self.key.clone(), now) {
             Ok(upgrade) => {
                 let newer = upgrade.pid();
                 info!("upgrade: process {newer} is started and may take over once it is ready");

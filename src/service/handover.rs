@@ -8,6 +8,7 @@
 //! Until then the newer process's standard error is a pipe, so that the older one can say why it
 //! failed; the true one comes with the message.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -38,6 +39,8 @@ const OWNED: &str = "owned";
 const LENT: &str = "lent";
 /// The older process's standard error.
 const STDERR: &str = "stderr";
+/// The first word of a line without a descriptor, behind all others: a key in hexadecimal digits.
+const KEY: &str = "key";
 /// A message is shorter, in bytes.
 const BYTES_MAX: usize = 512;
 /// It carries no more descriptors.
@@ -61,6 +64,33 @@ pub(super) struct Parcel {
     pub(super) admin: Option<Handed>,
     /// Where the sender's log goes.
     pub(super) stderr: OwnedFd,
+    /// The key of cookies, where it was of the sender's own making.
+    pub(super) key: Option<Key>,
+}
+
+/// A secret, which no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Key(pub(super) Vec<u8>);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "a key of {} bytes", self.0.len())
+    }
+}
+
+impl Key {
+    fn digits(&self) -> String {
+        let bytes = self.0.iter();
+        bytes.map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// That of these digits; none: they are none.
+    fn of(digits: &str) -> Option<Key> {
+        let pairs = digits.as_bytes().chunks(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let bytes: Option<Vec<u8>> = pairs.map(byte).collect();
+        bytes.filter(|bytes| !bytes.is_empty()).map(Key)
+    }
 }
 
 impl Parcel {
@@ -80,6 +110,9 @@ impl Parcel {
         }
         text.push_str(&format!("{STDERR}\n"));
         descriptors.push(self.stderr.as_fd());
+        if let Some(key) = &self.key {
+            text.push_str(&format!("{KEY} {}\n", key.digits()));
+        }
         send(socket, text.as_bytes(), &descriptors)
     }
 
@@ -99,6 +132,11 @@ impl Parcel {
             return Err(wrong("what this version does not understand"));
         }
         let (mut clients, mut admin, mut stderr) = (None, None, None);
+        let key = text
+            .lines()
+            .next_back()
+            .and_then(|line| line.strip_prefix(KEY));
+        let key = key.map(str::trim_start);
         // A line of a version to come says what this one does not need: its descriptor is closed.
         for (line, descriptor) in lines.zip(descriptors) {
             let (name, owned) = line.split_once(' ').unwrap_or((line, ""));
@@ -117,6 +155,7 @@ impl Parcel {
             clients: clients.ok_or_else(|| wrong("no listener"))?,
             admin,
             stderr: stderr.ok_or_else(|| wrong("no standard error"))?,
+            key: key.and_then(Key::of),
         })
     }
 }
@@ -126,6 +165,8 @@ impl Parcel {
 pub(super) struct Received {
     socket: UnixStream,
     stderr: OwnedFd,
+    /// Its key of cookies, where that was of its own making.
+    pub(super) key: Option<Key>,
     /// The older process.
     pub(super) from: i32,
 }
@@ -151,6 +192,7 @@ pub(super) fn accept(
     let received = Received {
         socket,
         stderr: parcel.stderr,
+        key: parcel.key,
         from,
     };
     Ok(Some((received, parcel.clients, parcel.admin)))
@@ -230,11 +272,13 @@ mod tests {
                 clients: handed(),
                 admin: owns_path.then(handed),
                 stderr: io::stderr().as_fd().try_clone_to_owned().unwrap(),
+                key: owns_path.then(|| Key(vec![0, 0x9a, 255])),
             };
             parcel.send(&ours).unwrap();
             let arrived = Parcel::receive(&theirs).unwrap();
             assert_eq!(arrived.clients.owns_path, owns_path);
             assert_eq!(arrived.admin.is_some(), owns_path);
+            assert_eq!(arrived.key, parcel.key);
             let arrived = TcpListener::from(arrived.clients.descriptor);
             assert_eq!(arrived.local_addr().unwrap(), address);
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use log::info;
 use mio::unix::pipe::Receiver;
 
-use super::handover::{self, Handed, Parcel};
+use super::handover::{self, Handed, Key, Parcel};
 use crate::net::Time;
 use crate::net::mio::{Listener, MioNet};
 
@@ -63,17 +63,19 @@ pub(super) enum Progress {
 }
 
 impl Upgrade {
-    /// Starts a newer process and hands the listeners of `net` to it; `now` is its time.
+    /// Starts a newer process and hands the listeners of `net` and the `key` of cookies to it; `now` is
+    /// its time.
     ///
     /// # Errors
     /// Those of the operating system: it cannot be started, and nothing has happened.
-    pub(super) fn start(net: &MioNet, now: Time) -> io::Result<Upgrade> {
+    pub(super) fn start(net: &MioNet, key: Option<Key>, now: Time) -> io::Result<Upgrade> {
         let (ours, theirs) = UnixStream::pair()?;
         let listener = net.listener().ok_or(io::ErrorKind::NotConnected)?;
         let parcel = Parcel {
             clients: share(listener)?,
             admin: net.admin().map(share).transpose()?,
             stderr: io::stderr().as_fd().try_clone_to_owned()?,
+            key,
         };
         parcel.send(&ours)?;
         let mut arguments = std::env::args_os();

@@ -402,6 +402,37 @@ fn who_administers_is_sent_on_to_the_successor() {
 }
 
 #[test]
+fn cookies_of_before_lead_to_their_servers_in_every_successor() {
+    let named = |name: &'static str| {
+        Peer::start(move |talk| {
+            talk.wire.send(reply(200, &[], name))?;
+            Ok(true)
+        })
+    };
+    let peers = [named("a"), named("b"), named("c")];
+    let servers = peers.each_ref().map(ToString::to_string);
+    let options = ["--sticky", "cookie", "--policy", "round-robin"];
+    let mut line = Line::start("127.0.0.1:0", &servers, &options);
+    for server in &servers {
+        line.program.err.holding(0, &format!("{server} is valid"));
+    }
+    let first = line.client().get("/");
+    let cookie = first.field("Set-Cookie").unwrap();
+    let (pair, _) = cookie.split_once(';').unwrap();
+    for _ in 0..3 {
+        line.upgrade();
+        let mut client = line.client();
+        for _ in 0..4 {
+            client.send(request("GET", "/", &[&format!("Cookie: {pair}")], b""));
+            let again = client.response();
+            assert_eq!(again.text(), first.text());
+            assert_eq!(again.field("Set-Cookie"), None);
+        }
+    }
+    line.end();
+}
+
+#[test]
 fn a_process_that_is_not_there_can_not_be_asked() {
     let mut asking = Program::run(
         env!("CARGO_BIN_EXE_bestguess").as_ref(),
