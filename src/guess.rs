@@ -220,12 +220,14 @@ impl Guess {
         }
         self.turn += 1;
         server.in_flight += 1;
-        let worth = 1.0 / server.risen(now);
-        server.counts.sent(worth);
         server.picked = self.turn;
-        // Start-time fair queueing (Goyal 1996): who was away gets no share for that time.
-        self.round = server.spent.max(self.round);
-        server.spent = self.round + server.per_weight * worth;
+        let worth = server.worth(now);
+        server.counts.sent(worth);
+        if self.policy == Policy::RoundRobin {
+            // Start-time fair queueing (Goyal 1996): who was away gets no share for that time.
+            self.round = server.spent.max(self.round);
+            server.spent = self.round + server.per_weight * worth;
+        }
         self.refresh(now, index);
         ticket
     }

@@ -90,6 +90,8 @@ pub(super) struct Best {
     /// Requests that reports tell of, and those among them that came from others; old ones fade.
     all: f64,
     foreign: f64,
+    /// Whether others send to these servers as well.
+    is_shared: bool,
     /// The server that is passed by next.
     next: usize,
     seed: u64,
@@ -160,6 +162,7 @@ impl Best {
             time: Mean::default(),
             all: 0.0,
             foreign: 0.0,
+            is_shared: false,
             next: 0,
             seed,
         }
@@ -267,7 +270,7 @@ impl Best {
             // Positive numbers are ordered as their bits are. What differs by less is a tie.
             (score as f32).to_bits() >> 7
         };
-        let is_shared = self.is_shared();
+        let is_shared = self.is_shared;
         let parts = tree::Parts {
             class,
             score,
@@ -344,7 +347,7 @@ impl Best {
 
     /// Whether others send to these servers as well.
     pub(super) fn is_shared(&self) -> bool {
-        self.foreign > SHARED * self.all
+        self.is_shared
     }
 
     /// A request goes to `server`, which does not count it yet: how busy it is, per weight.
@@ -358,7 +361,6 @@ impl Best {
         let absent = turn.saturating_sub(server.picked) as f64;
         let fresh = self.fresh(absent);
         let span = self.time.value() / 2.0;
-        let is_shared = self.is_shared();
         let learned = &mut self.servers[index];
         let others = learned.others.in_flight(now, span);
         let busy = (f64::from(server.in_flight) + others) * server.per_weight;
@@ -367,7 +369,7 @@ impl Best {
         let expected = self.curve.time(Place::of(busy)) * slowness;
         learned.silence.sent(now, expected);
         learned.slowness.rest(fresh);
-        if is_shared {
+        if self.is_shared {
             let lot = random(&mut self.seed) * LOTS;
             learned.lot = (lot / server.risen(now)) as u64;
         }
@@ -469,10 +471,10 @@ impl Best {
     /// The counts of a report have grown by this.
     pub(super) fn reported(&mut self, now: Time, index: usize, delta: Delta) {
         let keep = 1.0 - 1.0 / (4.0 * self.present as f64);
-        let was_shared = self.is_shared();
         self.all = self.all * keep + delta.all;
         self.foreign = self.foreign * keep + delta.foreign;
-        if self.is_shared() != was_shared {
+        let is_shared = self.foreign > SHARED * self.all;
+        if std::mem::replace(&mut self.is_shared, is_shared) != is_shared {
             self.outdated = self.servers.len();
         }
         let learned = &mut self.servers[index];

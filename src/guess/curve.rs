@@ -206,8 +206,11 @@ impl Place {
 
     /// What a line through these values at the knots has there.
     pub(super) fn between(self, values: &[f64; BUCKETS]) -> f64 {
-        let low = values.get(self.bucket).copied().unwrap_or(f64::MAX);
-        let high = values.get(self.bucket + 1).copied().unwrap_or(low);
+        // There is one behind every place: `IN_FLIGHT_MAX` is not in the last bucket.
+        let behind = values
+            .get(self.bucket..)
+            .and_then(|behind| behind.first_chunk());
+        let [low, high] = behind.copied().unwrap_or([f64::MAX; 2]);
         low + (high - low) * self.part
     }
 }

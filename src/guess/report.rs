@@ -8,20 +8,21 @@ use crate::report::Report;
 
 /// The counts of one server.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(C)] // what every guess looks at first
 pub(super) struct Counts {
+    /// The load by now, as far as one can tell: what was reported, the level, and what was sent since.
+    load: f64,
     report: Report,
-    /// When it came; none ever did if this is none.
-    at: Option<Time>,
     /// Added to the reported load: what the others were ahead when it came back.
     level: f64,
     /// Dispatched since the last report was asked for, and since the one before.
     since: u64,
     since_asked: u64,
-    /// The load by now, as far as one can tell: what was reported, the level, and what was sent since.
-    load: f64,
     /// The same of failures.
     failed: u64,
     failed_asked: u64,
+    /// When the last report came; none ever did if this is none.
+    at: Option<Time>,
 }
 
 /// What has come since the last report.

@@ -14,38 +14,39 @@ const WEIGHT_MOST: f64 = 1000.0;
 /// The share of its weight that a server begins with where it starts slowly.
 const RISE_FROM: f64 = 0.1;
 
-/// One server.
+/// One server. What every guess looks at comes first, together in one line of the processor's cache.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Server {
     pub(super) standing: Standing,
-    /// Its weight: the configured one relative to the mean of all, times what it says itself.
-    pub(super) weight: f64,
+    /// What the operator says of it.
+    pub(super) post: Post,
+    /// It asks for no new requests.
+    pub(super) is_draining: bool,
+    /// It stands by for the others.
+    pub(super) is_backup: bool,
+    pub(super) in_flight: u32,
+    max_set: u32,
+    max_told: u32,
     /// One by its weight.
     pub(super) per_weight: f64,
+    /// Until then its weight rises …
+    risen_at: Time,
+    /// The number of the pick that chose it last.
+    pub(super) picked: u64,
+    pub(super) counts: Counts,
+    /// … for so long.
+    rise: Duration,
+    /// Its weight: the configured one relative to the mean of all, times what it says itself.
+    pub(super) weight: f64,
     /// The configured weight.
     pub(super) weight_given: f64,
     /// What it says itself.
     weight_told: f64,
-    max_set: u32,
-    max_told: u32,
-    /// It asks for no new requests.
-    pub(super) is_draining: bool,
-    /// What the operator says of it.
-    pub(super) post: Post,
-    /// It has just come, and nothing was seen of it yet.
-    pub(super) was_away: bool,
-    /// It stands by for the others.
-    pub(super) is_backup: bool,
-    /// Until then its weight rises …
-    risen_at: Time,
-    /// … for so long.
-    rise: Duration,
-    pub(super) in_flight: u32,
-    pub(super) counts: Counts,
-    /// The number of the pick that chose it last.
-    pub(super) picked: u64,
     /// Round-robin's account: each request adds what it costs, less for a higher weight.
     pub(super) spent: f64,
+    /// It has just come, and nothing was seen of it yet.
+    pub(super) was_away: bool,
 }
 
 /// What the operator says of a server.
@@ -109,6 +110,15 @@ impl Server {
     /// Whether its weight still rises.
     pub(super) fn is_rising(&self, now: Time) -> bool {
         now < self.risen_at
+    }
+
+    /// As how many requests one counts, by the weight that counts so far.
+    pub(super) fn worth(&self, now: Time) -> f64 {
+        if self.is_rising(now) {
+            1.0 / self.risen(now)
+        } else {
+            1.0
+        }
     }
 
     /// One by the weight that counts so far.
