@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::config::{ServerConfig, StickyBy, StickyConfig};
+use crate::math::ln;
 
 /// What a cookie says: the keyed hash of a server's name, in hexadecimal digits.
 pub type CookieId = [u8; 32];
@@ -153,7 +154,7 @@ impl Sticky {
             let seed = self.servers.get(one.index).map_or(0, |hashed| hashed.seed);
             // From 0 to 1, both excluded.
             let even = ((mixed(client ^ seed) >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
-            -one.weight / even.ln()
+            -one.weight / ln(even)
         };
         candidates
             .filter(has_room)

@@ -7,7 +7,7 @@
 use super::cap::Cap;
 use super::curve::{Curve, Place};
 use super::evidence::{Evidence, PoolErrors};
-use super::noise::{GRAIN, Mean, ln, nanos};
+use super::noise::{GRAIN, Mean, nanos};
 use super::others::Others;
 use super::price::Prices;
 use super::report::Delta;
@@ -17,6 +17,7 @@ use super::slowness::Slowness;
 use super::tree::{self, Key, Tree};
 use super::{Failure, Ticket, random};
 use crate::health::Standing;
+use crate::math::ln;
 use crate::net::Time;
 
 /// Scores are compared in steps of so many nanoseconds: what differs by less is equal.

@@ -5,6 +5,7 @@
 //! processors is assumed: the curve of a server with four workers is flat up to four by itself.
 
 use super::noise::Mean;
+use crate::math::{exp, ln};
 
 /// Numbers in flight that have a bucket of their own.
 const EXACT: usize = 16;
@@ -55,7 +56,7 @@ impl Curve {
             times: [0.0; BUCKETS],
             grown: std::array::from_fn(|bucket| {
                 let grown = knot(bucket) + 1.0;
-                (grown, grown.ln())
+                (grown, ln(grown))
             }),
             end: 0,
             fresh: 0,
@@ -164,14 +165,14 @@ impl Curve {
             let value = first + (to.1 - first) * (index - start) as f64 / span;
             if let (Some(log), Some(time)) = (self.logs.get_mut(index), self.times.get_mut(index)) {
                 *log = value;
-                *time = value.exp();
+                *time = exp(value);
             }
         }
     }
 
     /// Beyond the last bucket with data each request in flight costs its share: as Q + 1.
     fn draw(&mut self, last: usize, value: f64) {
-        let (Some((grown, log)), time) = (self.grown.get(last).copied(), value.exp()) else {
+        let (Some((grown, log)), time) = (self.grown.get(last).copied(), exp(value)) else {
             return;
         };
         let (per_one, from) = (time / grown, value - log);

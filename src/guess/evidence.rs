@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::noise::Mean;
+use crate::math::ln;
 use crate::net::Time;
 
 /// What a faulty server is taken to fail of its requests.
@@ -89,8 +90,8 @@ impl Evidence {
 
     fn weigh(&mut self, failures: f64, successes: f64, pool: &PoolErrors) {
         let usual = pool.share().clamp(POOL_LEAST, FAULTY);
-        let against = failures * (FAULTY / usual).ln();
-        let for_it = successes * (FAULTY / (1.0 - usual)).ln();
+        let against = failures * ln(FAULTY / usual);
+        let for_it = successes * ln(FAULTY / (1.0 - usual));
         self.weight = (self.weight + against + for_it).clamp(0.0, MOST);
     }
 

@@ -1,7 +1,5 @@
 //! Means, and what of a difference is more than noise.
 
-use std::f64::consts::{LN_2, LOG2_E, SQRT_2};
-
 use crate::net::Time;
 
 /// Added to every answer time, in nanoseconds. What is finer comes from turns of our own loop and from
@@ -49,34 +47,6 @@ pub(super) fn nanos(now: Time, earlier: Time) -> f64 {
     now.0.saturating_sub(earlier.0) as f64
 }
 
-/// The natural logarithm of `x`, a positive normal number, to within 2e-6: a fraction of what exact
-/// ones cost, and nothing against the noise of what is measured here.
-pub(super) fn ln(x: f64) -> f64 {
-    const FRACTION: u64 = (1 << 52) - 1;
-    let bits = x.to_bits();
-    let exponent = (bits >> 52) as i32 - 1023;
-    // x = 2^exponent m, m = √2 (1 + s) / (1 - s); a series in s, which is small.
-    let m = f64::from_bits(bits & FRACTION | 1.0_f64.to_bits());
-    let s = (m - SQRT_2) / (m + SQRT_2);
-    let square = s * s;
-    let series = 2.0 * s * (1.0 + square * (1.0 / 3.0 + square * (1.0 / 5.0)));
-    (f64::from(exponent) + 0.5) * LN_2 + series
-}
-
-/// e^`x` for `x` from -700 to 700, to within four millionths of it; exactly 1 of 0.
-pub(super) fn exp(x: f64) -> f64 {
-    // e^x = 2^k e^rest, with a rest of at most half a power of two.
-    let powers = (x * LOG2_E + 1024.5) as u32;
-    let rest = x - (f64::from(powers) - 1024.0) * LN_2;
-    let series = 1.0 + rest / 5.0;
-    let series = 1.0 + rest * series / 4.0;
-    let series = 1.0 + rest * series / 3.0;
-    let series = 1.0 + rest * series / 2.0;
-    let series = 1.0 + rest * series;
-    // 2^k by its bits.
-    series * f64::from_bits(u64::from(powers - 1) << 52)
-}
-
 /// What is left of the difference `m` where differences up to `t` may be noise: nothing up to `t`,
 /// nearly all far above it (the non-negative garrote, Breiman 1995). In units of `m`.
 pub(super) fn shrink(m: f64, t: f64) -> f64 {
@@ -103,28 +73,6 @@ mod tests {
         }
         assert!((mean.value() - 7.0).abs() < 1e-9);
         assert!((mean.count() - 4.0).abs() < f64::EPSILON);
-    }
-
-    #[test]
-    fn logarithms_are_near_enough_and_grow() {
-        let mut last = f64::NEG_INFINITY;
-        for step in 0..200_000 {
-            let x = 1e-3 * 1.0002_f64.powi(step);
-            let log = ln(x);
-            assert!((log - x.ln()).abs() < 2e-6, "{x}");
-            assert!(log > last, "{x}");
-            last = log;
-        }
-    }
-
-    #[test]
-    fn exponentials_are_near_enough() {
-        for step in -20_000..20_000 {
-            let x = f64::from(step) / 1000.0;
-            assert!((exp(x) / x.exp() - 1.0).abs() < 4e-6, "{x}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert!(exp(-700.0) > 0.0 && exp(700.0) < f64::INFINITY);
     }
 
     #[test]

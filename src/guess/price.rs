@@ -7,17 +7,15 @@
 
 use super::curve::{BUCKETS, Place, knot};
 
-/// The power; found by simulation, where everything from 0.2 to 0.4 does about as well.
-const POWER: f64 = 0.25;
-
-/// (Q + 1)^`POWER` where the curve has its knots.
+/// The fourth root of Q + 1 where the curve has its knots. The power was found by simulation, where
+/// everything from 0.2 to 0.4 does about as well.
 #[derive(Debug)]
 pub(super) struct Prices([f64; BUCKETS]);
 
 impl Prices {
     pub(super) fn new() -> Prices {
         Prices(std::array::from_fn(|bucket| {
-            (knot(bucket) + 1.0).powf(POWER)
+            (knot(bucket) + 1.0).sqrt().sqrt()
         }))
     }
 
@@ -41,7 +39,7 @@ mod tests {
             let own = f64::from(tenth) / 10.0;
             let price = of(own);
             assert!(price > last && price < last + 0.05, "{own}");
-            let exact = (own + 1.0).powf(POWER);
+            let exact = (own + 1.0).powf(0.25);
             assert!((price / exact - 1.0).abs() < 0.02, "{own}");
             last = price;
         }

@@ -5,7 +5,8 @@
 //! the original rule decides among them. What was learned suddenly is forgotten soon when no answer
 //! confirms it: a server that is not asked can not show that it has recovered.
 
-use super::noise::{GRAIN, Mean, exp, shrink};
+use super::noise::{GRAIN, Mean, shrink};
+use crate::math::exp;
 
 /// Answers that the slow mean remembers.
 const SLOW_MOST: f64 = 256.0;

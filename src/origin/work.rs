@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::lately::Lately;
 use crate::cli::Service;
+use crate::math::ln;
 use crate::net::{Time, Token};
 
 /// The poll sleeps for whole milliseconds, so a worker is seen to be free that much too late. Whoever
@@ -127,7 +128,7 @@ impl Work {
         let begun = free.max(since).max(earlier(self.now, GRAIN));
         let noise = match self.service.jitter {
             Duration::ZERO => Duration::ZERO,
-            mean => mean.mul_f64(-(1.0 - self.dice.roll()).ln()),
+            mean => mean.mul_f64(-ln(1.0 - self.dice.roll())),
         };
         begun
             + self
