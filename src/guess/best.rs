@@ -108,6 +108,8 @@ pub(super) struct Learned {
     others: Others,
     /// The pick at which an answer last confirmed how slow it is.
     confirmed: u64,
+    /// The same of a failure.
+    failed: u64,
     /// When it last answered.
     answered: Time,
     /// Its lot where chance decides.
@@ -302,11 +304,7 @@ impl Best {
         }
         let mut slowness = 1.0;
         if learned.slowness.is_known() {
-            // One request at a time finds out whether it is still so.
-            let doubt = match server.in_flight {
-                0 => turn.saturating_sub(learned.confirmed) as f64,
-                _ => 0.0,
-            };
+            let doubt = doubt(server, learned.confirmed, turn);
             // What a few answers told is doubted after as few picks.
             let lasting = self.left(doubt / learned.slowness.certainty());
             slowness = learned.slowness.factor(lasting, self.fresh(doubt));
@@ -314,8 +312,8 @@ impl Best {
         }
         let mut errors = learned.evidence.surplus(&self.errors);
         if errors > 0.0 {
-            let absent = turn.saturating_sub(server.picked) as f64;
-            errors *= FAILURE_COST * self.curve.least() * self.left(absent);
+            let doubt = doubt(server, learned.failed, turn);
+            errors *= FAILURE_COST * self.curve.least() * self.left(doubt);
             is_passing = true;
         }
         if is_passing {
@@ -451,6 +449,7 @@ impl Best {
             return;
         }
         self.errors.learn(true);
+        learned.failed = turn;
         if !learned.evidence.learn(true, &self.errors) {
             return;
         }
@@ -520,5 +519,14 @@ impl Best {
     ) -> (&Learned, Parts) {
         let learned = &self.servers[index];
         (learned, self.parts(now, server, learned, turn))
+    }
+}
+
+/// For how many picks what speaks against a server was not confirmed, the last time at pick number
+/// `confirmed`: one request at a time finds out whether it is still so.
+fn doubt(server: &Server, confirmed: u64, turn: u64) -> f64 {
+    match server.in_flight {
+        0 => turn.saturating_sub(confirmed) as f64,
+        _ => 0.0,
     }
 }
