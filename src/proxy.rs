@@ -50,6 +50,8 @@ pub use change::{Change, Refusal, Setting};
 const ACCEPTS_MAX: usize = 64;
 /// How long accepting pauses when there are no descriptors left, unless one is closed before.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long requests wait for a descriptor before they try again, unless one becomes free before.
+const LINK_PAUSE: Duration = Duration::from_millis(100);
 /// Memory that is free is looked at this often, while there is much of it.
 const SHRINK_EVERY: Duration = Duration::from_millis(250);
 /// Slabs for no more than this many are left as they are.
@@ -99,8 +101,10 @@ pub struct Proxy<N: Net> {
     clients_max: usize,
     is_listener_ready: bool,
     accept_again: Time,
-    /// When a lack of descriptors for links may be told of again.
-    lack_again: Time,
+    /// There was no descriptor for a link, and when the next is tried.
+    lack: Option<Time>,
+    /// When that may be told of again.
+    lack_told_again: Time,
     shrink_again: Time,
     date_again: Time,
     drain: Option<drain::Drain>,
@@ -250,7 +254,8 @@ impl<N: Net> Proxy<N> {
                 .max(1),
             is_listener_ready: true,
             accept_again: Time(0),
-            lack_again: Time(0),
+            lack: None,
+            lack_told_again: Time(0),
             shrink_again: now + SHRINK_EVERY,
             date_again: now + DATE_EVERY,
             drain: None,
@@ -393,6 +398,7 @@ impl<N: Net> Proxy<N> {
             false => Some(self.rounds.next()),
         };
         let accept = (self.is_listener_ready && self.may_accept()).then_some(self.accept_again);
+        let admit = self.lack.filter(|_| self.queued > 0);
         let gathered = (!self.gathering.is_empty()).then_some(self.gather_until);
         let shrink = self.tools.pool.is_wide().then_some(self.shrink_again);
         let drain = self.drain.map(|drain| drain.until);
@@ -400,6 +406,7 @@ impl<N: Net> Proxy<N> {
             self.deadlines.next(),
             round,
             accept,
+            admit,
             gathered,
             shrink,
             drain,
@@ -553,6 +560,11 @@ impl<N: Net> Proxy<N> {
             return;
         }
         self.accept_again = Time(0);
+        if let Some(again) = self.lack.filter(|_| self.queued > 0) {
+            // The next descriptor is for those who are here already.
+            self.accept_again = again;
+            return;
+        }
         for _ in 0..ACCEPTS_MAX {
             if !self.is_listener_ready || !self.may_accept() {
                 return;
@@ -601,6 +613,7 @@ impl<N: Net> Proxy<N> {
         if any {
             // A descriptor is free again.
             self.accept_again = Time(0);
+            self.lack = self.lack.map(|_| self.tools.now);
         }
         if self.is_draining() && self.clients.is_empty() {
             self.is_over = true;

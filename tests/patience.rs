@@ -69,6 +69,8 @@ struct World {
     plan: BTreeMap<(Time, usize), Act>,
     planned: usize,
     manner: Manner,
+    /// Links for which there are descriptors.
+    links_max: usize,
 }
 
 #[derive(Clone)]
@@ -236,6 +238,10 @@ impl Net for Queues {
 
     fn connect(&mut self, _address: &Address) -> io::Result<Wire> {
         let world = &mut *self.0.borrow_mut();
+        let is_link = |end: &&End| end.manner.is_some() && end.over.is_none();
+        if world.ends.iter().filter(is_link).count() >= world.links_max {
+            return Err(io::Error::from_raw_os_error(24));
+        }
         let is_deaf = matches!(world.manner, Manner::Deaf);
         world.ends.push(End {
             manner: Some(world.manner.clone()),
@@ -276,6 +282,7 @@ impl Scene {
             plan: BTreeMap::new(),
             planned: 0,
             manner,
+            links_max: usize::MAX,
         })));
         Scene {
             proxy: Proxy::new(queues.clone(), config, 100, 1),
@@ -542,4 +549,27 @@ fn a_response_waits_for_no_other_where_servers_take_their_time() {
     let client = scene.client(&GET.repeat(2));
     scene.got(client, &DATED.repeat(2));
     assert!(scene.queues.0.borrow().ends[client].sends > 1);
+}
+
+#[test]
+fn who_finds_no_descriptor_for_a_link_waits_for_one_in_the_order_of_arrival() {
+    let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+    let drips = Manner::Drips(answer.into(), SECOND / 10);
+    let span = SECOND / 10 * (answer.len() as u32 - 1);
+    let mut scene = Scene::new(drips, |_| {});
+    scene.queues.0.borrow_mut().links_max = 1;
+    let clients = [(); 3].map(|()| scene.client(GET));
+    for client in clients {
+        let after = scene.got(client, "\r\n\r\nok");
+        assert!(is_about(after, span), "{after:?}");
+    }
+}
+
+#[test]
+fn a_descriptor_that_never_comes_free_is_waited_for_like_a_place() {
+    let mut scene = Scene::new(says(OK), |_| {});
+    scene.queues.0.borrow_mut().links_max = 0;
+    let client = scene.client(GET);
+    let after = scene.got(client, "the balancer has no descriptors left");
+    assert!(is_about(after, 30 * SECOND), "{after:?}");
 }

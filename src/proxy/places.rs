@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use super::{Proxy, Setting};
+use super::{LINK_PAUSE, Proxy, Setting};
 use crate::client::{ClientState, Place};
 use crate::config::StickyBy;
 use crate::conn::Conn;
@@ -64,7 +64,12 @@ impl<N: Net> Proxy<N> {
 
     /// Gives free places to those who wait, in the order of their arrival.
     pub(super) fn admit(&mut self) {
+        if self.lack.is_some_and(|again| self.tools.now < again) {
+            return;
+        }
+        self.lack = None;
         while self.held < self.config.parallel
+            && self.lack.is_none()
             && let Some((ticket, key, since)) = self.queue.pop_front()
         {
             let Some(task) = self.tasks.get_mut(key) else {
@@ -81,11 +86,19 @@ impl<N: Net> Proxy<N> {
                 return;
             }
             task.place = Place::Held;
-            self.metrics.queue_wait.record(self.tools.now.since(since));
             self.queued -= 1;
             self.held += 1;
             let slot = task.client;
             self.assign(slot, key);
+            if let Some((_, first, waits_since)) = self.queue.front_mut()
+                && *first == key
+                && self.lack.is_some()
+            {
+                // It is where it was.
+                *waits_since = since;
+                return;
+            }
+            self.metrics.queue_wait.record(self.tools.now.since(since));
             self.serve(slot);
         }
     }
@@ -160,12 +173,14 @@ impl<N: Net> Proxy<N> {
                     return;
                 }
                 Err(error) if is_our_own_lack(&error) => {
-                    if self.tools.now >= self.lack_again {
+                    if self.tools.now >= self.lack_told_again {
                         // Every request says the same now.
-                        self.lack_again = self.tools.now + LACK_TOLD_EVERY;
-                        warn!("cannot connect to a server: {error}");
+                        self.lack_told_again = self.tools.now + LACK_TOLD_EVERY;
+                        warn!("cannot connect to a server: {error}; requests wait");
                     }
-                    return self.reply(slot, 503, "the balancer has no descriptors left", false);
+                    self.lack = Some(self.tools.now + LINK_PAUSE);
+                    self.close_unused_link();
+                    return self.enqueue(key, true);
                 }
                 Err(error) => {
                     if let Some(task) = self.tasks.get_mut(key) {
@@ -304,6 +319,8 @@ impl<N: Net> Proxy<N> {
             link.served += 1;
             link.state = LinkState::Pooled(now + rest_max);
             server.pool.add(&mut self.links, slot);
+            // It needs no descriptor to be used again.
+            self.lack = self.lack.map(|_| now);
         } else {
             self.bury_link(slot);
         }
@@ -321,11 +338,15 @@ impl<N: Net> Proxy<N> {
     }
 
     /// Sees to it that there are never more than N links, pooled ones among them, so that the limit
-    /// of descriptors can be kept: the longest unused of the fullest pool has to go.
+    /// of descriptors can be kept.
     fn make_room_for_a_link(&mut self) {
-        if self.links.len() - self.dead_links.len() < self.config.parallel {
-            return;
+        if self.links.len() - self.dead_links.len() >= self.config.parallel {
+            self.close_unused_link();
         }
+    }
+
+    /// Closes a pooled link, if there is one: the longest unused of the fullest pool.
+    fn close_unused_link(&mut self) {
         let fullest = self.servers.iter().max_by_key(|server| server.pool.len());
         if let Some(slot) = fullest.and_then(|server| server.pool.oldest()) {
             self.close_link(slot);

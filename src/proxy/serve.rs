@@ -316,7 +316,10 @@ impl<N: Net> Proxy<N> {
             ),
             Overdue::NoPlace => (
                 503,
-                "no place among the requests under way became free in time",
+                match self.lack {
+                    None => "no place among the requests under way became free in time",
+                    Some(_) => "the balancer has no descriptors left",
+                },
                 Outcome::Abandoned,
             ),
         };

@@ -26,8 +26,6 @@ pub struct Rules {
     pub is_calm: bool,
     /// Whether waiting in the queue may take longer than is allowed.
     pub is_queue_short: bool,
-    /// Whether descriptors may run out.
-    pub lacks_descriptors: bool,
     /// At most so many at once at each server.
     pub server_max: Vec<Option<u32>>,
     pub idle_timeout: u64,
@@ -469,7 +467,7 @@ impl Checker {
                 Outcome::Whole => true,
                 Outcome::Own(502) => late || early,
                 Outcome::Own(504) => late,
-                Outcome::Own(503) if rules.is_queue_short || rules.lacks_descriptors => true,
+                Outcome::Own(503) if rules.is_queue_short => true,
                 Outcome::Own(status) if status == rules.down_status => !rules.has_solid,
                 Outcome::Own(_) => false,
                 Outcome::Truncated => late,

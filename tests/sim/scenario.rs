@@ -367,7 +367,6 @@ impl Scenario {
             is_calm: self.servers.iter().all(|server| server.is_solid)
                 && self.knobs.descriptors > 10_000,
             is_queue_short: self.is_queue_short,
-            lacks_descriptors: self.knobs.descriptors < 10_000,
             server_max: self.servers.iter().map(|server| server.max).collect(),
             idle_timeout: self.timeouts.idle.as_nanos() as u64,
             has_ids: self.is_recorded(),
