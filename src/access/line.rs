@@ -1,7 +1,6 @@
 //! One exchange as one line, in either format.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::clock::{Clock, three_digits};
 use super::record::{self, Record};
@@ -82,7 +81,7 @@ pub(super) fn json<'n>(
     number(out, u64::from(tries));
     out.extend_from_slice(b",\"reason\":");
     let rule = last.and_then(|last| last.rule);
-    plain(out, rule.map(|rule| rule.name().as_bytes()));
+    text::plain_or_null(out, rule.map(|rule| rule.name().as_bytes()));
     let spans = ended.record.map(|record| record.spans(ended.now));
     let spans = spans.unwrap_or_default();
     out.extend_from_slice(b",\"queue_ms\":");
@@ -94,24 +93,12 @@ pub(super) fn json<'n>(
     out.extend_from_slice(b",\"total_ms\":");
     millis(out, Some(spans.total));
     out.extend_from_slice(b",\"request_id\":");
-    plain(out, ended.record.and_then(Record::id));
+    text::plain_or_null(out, ended.record.and_then(Record::id));
     out.extend_from_slice(b"}\n");
 }
 
 /// The request's part of a JSON line whose request could not be read.
 const NOTHING_ASKED: &[u8] = b",\"method\":null,\"target\":null,\"version\":null,\"host\":null,\"referer\":null,\"user_agent\":null";
-
-/// Appends a string that needs no escape, or null.
-fn plain(out: &mut Vec<u8>, value: Option<&[u8]>) {
-    match value {
-        Some(value) => {
-            out.push(b'"');
-            out.extend_from_slice(value);
-            out.push(b'"');
-        }
-        None => out.extend_from_slice(b"null"),
-    }
-}
 
 /// Appends a status: three digits, or the 0 of none.
 #[inline]
@@ -129,17 +116,21 @@ fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Appends milliseconds with three digits behind the point: microseconds, cut; or null.
-fn millis(out: &mut Vec<u8>, span: Option<Duration>) {
-    let Some(span) = span else {
+/// Appends `micros` as milliseconds with three digits behind the point; or null.
+fn millis(out: &mut Vec<u8>, micros: Option<u64>) {
+    let Some(micros) = micros else {
         return out.extend_from_slice(b"null");
     };
-    // Most waits are none at all.
-    if span.is_zero() {
-        return out.extend_from_slice(b"0.000");
+    let [hundreds, tens, ones] = three_digits((micros % 1000) as u32);
+    match micros / 1000 {
+        // Most waits are none at all, and nearly all are short.
+        millis @ 0..10 => {
+            let digit = b'0' + millis as u8;
+            out.extend_from_slice(&[digit, b'.', hundreds, tens, ones]);
+        }
+        millis => {
+            number(out, millis);
+            out.extend_from_slice(&[b'.', hundreds, tens, ones]);
+        }
     }
-    let micros = span.subsec_micros();
-    number(out, span.as_secs() * 1000 + u64::from(micros / 1000));
-    let [hundreds, tens, ones] = three_digits(micros);
-    out.extend_from_slice(&[b'.', hundreds, tens, ones]);
 }

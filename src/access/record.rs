@@ -4,7 +4,6 @@
 //! allocated. The request's part of a line is written while its head is at hand.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::ids::{self, Ids};
 use super::text;
@@ -64,17 +63,22 @@ pub(super) struct Try {
     answered: Option<Time>,
 }
 
-/// How long what took; none: it never came to that.
+/// How many microseconds what took; none: it never came to that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Spans {
     /// From the whole head to the first server, or the end.
-    pub(super) queue: Option<Duration>,
+    pub(super) queue: Option<u64>,
     /// From the choice of the last server to the first byte sent to it.
-    pub(super) connect: Option<Duration>,
+    pub(super) connect: Option<u64>,
     /// From there to its answer.
-    pub(super) response: Option<Duration>,
+    pub(super) response: Option<u64>,
     /// From the first byte of the head to the end of the exchange.
-    pub(super) total: Duration,
+    pub(super) total: u64,
+}
+
+/// The microseconds from `earlier` to `later`, cut.
+fn micros(earlier: Time, later: Time) -> u64 {
+    later.0.saturating_sub(earlier.0) / 1000
 }
 
 impl Record {
@@ -182,11 +186,14 @@ impl Record {
     pub(super) fn spans(&self, now: Time) -> Spans {
         let last = self.last.as_ref();
         let connected = last.and_then(|last| last.connected);
+        let answered = last.and_then(|last| last.answered);
         Spans {
-            queue: self.asked.map(|asked| self.placed.unwrap_or(now) - asked),
-            connect: last.and_then(|last| last.connected.map(|at| at - last.placed)),
-            response: last.and_then(|last| Some(last.answered? - connected?)),
-            total: now - self.began,
+            queue: self
+                .asked
+                .map(|asked| micros(asked, self.placed.unwrap_or(now))),
+            connect: last.and_then(|last| Some(micros(last.placed, last.connected?))),
+            response: connected.and_then(|connected| Some(micros(connected, answered?))),
+            total: micros(self.began, now),
         }
     }
 
@@ -227,7 +234,8 @@ impl Record {
             Version::Http11 => b"\",\"version\":\"HTTP/1.1\"",
         });
         out.extend_from_slice(b",\"host\":");
-        text::json_or_null(out, request.authority.or(found.host));
+        // What may be a host has nothing to escape.
+        text::plain_or_null(out, request.authority.or(found.host));
         out.extend_from_slice(b",\"referer\":");
         text::json_or_null(out, found.referer);
         out.extend_from_slice(b",\"user_agent\":");

@@ -59,6 +59,18 @@ pub(super) fn json_or_null(out: &mut Vec<u8>, value: Option<&[u8]>) {
     }
 }
 
+/// Appends a JSON string of `value`, which has nothing to escape, or null.
+pub(super) fn plain_or_null(out: &mut Vec<u8>, value: Option<&[u8]>) {
+    match value {
+        Some(value) => {
+            out.push(b'"');
+            out.extend_from_slice(value);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
 /// Appends the character `code` of the first 256 by its number.
 fn escape(out: &mut Vec<u8>, code: u8) {
     let [high, low] = hex(code, b"0123456789abcdef");
