@@ -42,6 +42,8 @@ pub struct Client<S> {
     pub will_run: bool,
     /// Whether it is among those whose gathered responses are to be sent.
     pub will_flush: bool,
+    /// Whether a response was added to those since that was last looked at.
+    pub has_gained: bool,
 }
 
 /// What a client is doing.
@@ -87,6 +89,8 @@ pub struct Task {
     pub down: Lane,
     /// Whole responses that wait a moment for the next one; then there is nothing in `answer`.
     pub gathered: Option<Block>,
+    /// When the first of those came.
+    pub gathered_at: Time,
     /// How much of `answer`, from its start, belongs to whole responses before this one.
     pub owed: usize,
     /// The response's trailer section, which goes behind that; mostly empty.
@@ -234,6 +238,7 @@ impl Task {
             up: Lane::default(),
             down: Lane::default(),
             gathered: None,
+            gathered_at: Time(0),
             owed: 0,
             trailers: Vec::new(),
             has_rest: false,
@@ -314,10 +319,12 @@ impl Task {
             tools.pool.give_from(&mut inbound);
         }
         let gathered = self.gathered.take();
+        let gathered_at = self.gathered_at;
         self.release(&mut tools.pool);
         *self = Task {
             inbound,
             gathered,
+            gathered_at,
             ..Task::new(self.client)
         };
     }
@@ -333,6 +340,7 @@ impl<S: Socket> Client<S> {
             peer,
             will_run: false,
             will_flush: false,
+            has_gained: false,
         }
     }
 

@@ -15,7 +15,9 @@ use crate::mutant::{self, Mutant};
 use crate::net::{Socket, Time};
 
 /// How long a whole response waits for the next one at most.
-pub const MOMENT: Duration = Duration::from_millis(1);
+pub const MOMENT: Duration = Duration::from_millis(2);
+/// How long it waits in all, while one follows the other within such moments.
+const MOMENTS: Duration = Duration::from_millis(8);
 /// What waits is no more than so many bytes.
 pub(super) const GATHERED_MAX: usize = 16 << 10;
 /// An exchange that took longer tells that the next one will, too: then nothing waits for it.
@@ -31,6 +33,10 @@ pub(super) fn pass_on<S: Socket>(
 ) -> Result<(), Fault> {
     let waiting = task.gathered.as_ref().map_or(0, Block::len);
     if may_wait(link, task, now) && waiting + piece.len() <= GATHERED_MAX {
+        client.has_gained = waiting > 0;
+        if waiting == 0 {
+            task.gathered_at = now;
+        }
         return match pool.append(&mut task.gathered, piece) {
             true => Ok(()),
             false => Err(Fault::TooLong),
@@ -45,6 +51,13 @@ pub(super) fn pass_on<S: Socket>(
         return Err(Fault::TooLong);
     }
     go_on(client, task, pool).map(drop)
+}
+
+/// Whether what waits is to wait on: its moment is not over, or it became more in this one.
+pub fn goes_on<S>(client: &mut Client<S>, task: &Task, now: Time) -> bool {
+    let has_gained = std::mem::take(&mut client.has_gained);
+    let span = if has_gained { MOMENTS } else { MOMENT };
+    task.gathered.is_some() && now < task.gathered_at + span
 }
 
 /// Sends what waits: the moment is over.

@@ -14,7 +14,7 @@ use crate::guess::{self, Outcome};
 use crate::http::head::Method;
 use crate::http::reply::{self, Reply};
 use crate::mutant::{self, Mutant};
-use crate::net::Net;
+use crate::net::{Net, Token};
 use crate::pair::{self, gather};
 use crate::probe::Failure;
 
@@ -170,27 +170,38 @@ impl<N: Net> Proxy<N> {
             return;
         }
         let mut gathering = std::mem::take(&mut self.gathering);
-        for token in gathering.drain(..) {
-            let slot = token.slot();
-            let client = self.clients.get_mut(slot);
-            let Some(client) = client.filter(|client| client.conn.token() == token) else {
-                continue;
-            };
-            client.will_flush = false;
-            let ClientState::Busy(key) = client.state else {
-                continue;
-            };
-            let Some(task) = self.tasks.get_mut(key) else {
-                continue;
-            };
-            match gather::flush(client, task, &mut self.tools.pool) {
-                Ok(()) if task.answer.is_none() => {}
-                // What the client would not take is waited for.
-                Ok(()) => self.serve(slot),
-                Err(fault) => self.fail(slot, fault),
-            }
-        }
+        gathering.retain(|token| !self.is_flushed(*token));
+        // Who was served on may have begun to gather anew.
+        gathering.append(&mut self.gathering);
         self.gathering = gathering;
+        self.gather_until = self.tools.now + gather::MOMENT;
+    }
+
+    /// Sends what the client of `token` has gathered, unless it is worth to wait on.
+    fn is_flushed(&mut self, token: Token) -> bool {
+        let slot = token.slot();
+        let client = self.clients.get_mut(slot);
+        let Some(client) = client.filter(|client| client.conn.token() == token) else {
+            return true;
+        };
+        client.will_flush = false;
+        let ClientState::Busy(key) = client.state else {
+            return true;
+        };
+        let Some(task) = self.tasks.get_mut(key) else {
+            return true;
+        };
+        if gather::goes_on(client, task, self.tools.now) {
+            client.will_flush = true;
+            return false;
+        }
+        match gather::flush(client, task, &mut self.tools.pool) {
+            Ok(()) if task.answer.is_none() => {}
+            // What the client would not take is waited for.
+            Ok(()) => self.serve(slot),
+            Err(fault) => self.fail(slot, fault),
+        }
+        true
     }
 
     /// Sees to it that an edge or a deadline will bring the client back.
