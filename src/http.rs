@@ -14,3 +14,4 @@ mod plain;
 pub mod reply;
 pub mod rewrite;
 pub mod rules;
+mod scan;
