@@ -405,12 +405,16 @@ mod tests {
 
     #[test]
     fn what_a_server_says_in_its_head_counts_unless_its_report_says_otherwise() {
-        let answer = "HTTP/1.1 200 OK\r\nEndpoint-Load-Metrics: TEXT named_metrics.in_flight=9,eps=1\r\n\
-            Content-Length: 16\r\n\r\n3\n5\nin_flight=2\n";
-        let Verdict::Passed(Answer { said, .. }) = verdict(answer) else {
-            panic!("it did not pass");
-        };
-        assert_eq!((said.in_flight, said.error_rate), (Some(2.0), Some(1.0)));
+        for (line, in_flight) in [("in_flight=2\n", 2.0), ("weight=2.0\n\n", 9.0)] {
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nEndpoint-Load-Metrics: TEXT named_metrics.in_flight=9,eps=1\r\n\
+                 Content-Length: 16\r\n\r\n3\n5\n{line}"
+            );
+            let Verdict::Passed(Answer { said, .. }) = verdict(&answer) else {
+                panic!("it did not pass: {line}");
+            };
+            assert_eq!(said.in_flight, Some(in_flight), "{line}");
+        }
     }
 
     #[test]
