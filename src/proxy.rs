@@ -31,7 +31,7 @@ use crate::client::{Client, Task, Told, Tools};
 use crate::config::{Address, CheckConfig, CheckMode, Config, ServerConfig};
 use crate::conn::Conn;
 use crate::deadline::{Deadlines, Rang};
-use crate::guess::{Guess, Reasons};
+use crate::guess::Guess;
 use crate::health::{Health, Rounds};
 use crate::http::head;
 use crate::link::{self, Link, LinkState};
@@ -75,8 +75,6 @@ pub struct Proxy<N: Net> {
     leaving: usize,
     must_reload: bool,
     guess: Guess,
-    /// The last guesses with their reasons, if those were asked for.
-    guesses: VecDeque<(Time, Reasons)>,
     metrics: Metrics,
     admin: Admin<N::Socket>,
     rounds: Rounds,
@@ -216,7 +214,6 @@ impl<N: Net> Proxy<N> {
             guess: Guess::new(config.policy, &config.servers, seed)
                 .slow_start(config.check.slow_start),
             rounds: Rounds::new(&config.check, now),
-            guesses: VecDeque::new(),
             admin: Admin::new(config.admin.as_ref()),
             metrics: Metrics {
                 began: now,
@@ -362,12 +359,6 @@ impl<N: Net> Proxy<N> {
     /// The same, to be changed: simulations do.
     pub fn net_mut(&mut self) -> &mut N {
         &mut self.net
-    }
-
-    /// The last guesses, the oldest first, with the reasons for each: up to a thousand, and none unless
-    /// the configuration asks for explanations.
-    pub fn guesses(&self) -> impl Iterator<Item = &(Time, Reasons)> {
-        self.guesses.iter()
     }
 
     /// What is in use right now, for tests and tables.

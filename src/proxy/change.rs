@@ -359,7 +359,8 @@ impl<N: Net> Proxy<N> {
             server.is_checked = true;
         }
         if leaving.is_none() {
-            self.forget_guesses_of(index);
+            // Explanations of the past must not name who takes the slot now.
+            self.admin.choices.forget(index);
         }
         self.start_probe(index);
     }
@@ -441,13 +442,5 @@ impl<N: Net> Proxy<N> {
         {
             self.bury_link(link);
         }
-    }
-
-    /// Explanations of the past must not name who takes the slot now.
-    fn forget_guesses_of(&mut self, index: usize) {
-        for (_, reasons) in &mut self.guesses {
-            reasons.forget(index);
-        }
-        self.admin.choices.forget(index);
     }
 }

@@ -16,9 +16,6 @@ use crate::mutant::{self, Mutant};
 use crate::net::{Net, Owner, Token};
 use crate::probe::Failure;
 
-/// The last guesses of which the reasons are kept, if any are.
-const GUESSES_MAX: usize = 1000;
-
 /// That there are no descriptors is said this often at most.
 const LACK_TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -128,7 +125,7 @@ impl<N: Net> Proxy<N> {
             };
             self.metrics.guesses += 1;
             if self.config.explain {
-                self.note_guess(key, pick);
+                self.explain(key, pick);
             }
             if self.admin.is_on() {
                 self.note_choice(key, pick);
@@ -195,21 +192,15 @@ impl<N: Net> Proxy<N> {
         }
     }
 
-    /// Says why this was picked, and keeps the reasons.
-    fn note_guess(&mut self, key: usize, pick: Pick) {
-        let Some(task) = self.tasks.get(key) else {
-            return;
-        };
-        let now = self.tools.now;
-        let reasons = self.guess.explain(now, pick, &task.tried);
-        if let Some(record) = &task.record {
+    /// Says why this was picked. The last choices are kept by the admin listener.
+    fn explain(&self, key: usize, pick: Pick) {
+        if let Some(task) = self.tasks.get(key)
+            && let Some(record) = &task.record
+        {
+            let reasons = self.guess.explain(self.tools.now, pick, &task.tried);
             let line = reasons.line(&self.config.servers);
             info!("guess for {}: {line}", record.request_line());
         }
-        if self.guesses.len() == GUESSES_MAX {
-            self.guesses.pop_front();
-        }
-        self.guesses.push_back((now, reasons));
     }
 
     /// Whether a request that goes to `server` now could go to another one if that answers badly.
