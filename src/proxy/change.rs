@@ -87,13 +87,19 @@ impl Setting {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One line, whatever somebody has called a server.
         match self {
-            Refusal::Unknown(name) => write!(out, "there is no server {name}"),
-            Refusal::Known(name) => write!(out, "there is a server {name} already"),
-            Refusal::Itself(name) => write!(out, "{name} is where the balancer listens"),
+            Refusal::Unknown(name) => write!(out, "there is no server {}", name.escape_debug()),
+            Refusal::Known(name) => {
+                write!(out, "there is a server {} already", name.escape_debug())
+            }
+            Refusal::Itself(name) => {
+                write!(out, "{} is where the balancer listens", name.escape_debug())
+            }
             Refusal::Amount(name) => write!(
                 out,
-                "server {name}: a weight is a number above 0, and a most of requests at least 1"
+                "server {}: a weight is a number above 0, and a most of requests at least 1",
+                name.escape_debug()
             ),
             Refusal::Last => out.write_str("no server would be left: drain or disable it instead"),
             Refusal::TooMany => write!(out, "there are at most {SERVERS_MAX} servers"),

@@ -77,7 +77,7 @@ impl<N: Net> Proxy<N> {
         let rows = (0..self.servers.len()).filter_map(|index| self.row(index));
         // A server that leaves and one that has come may have the same name: the newest counts.
         let Some(row) = rows.filter(|row| row.name == name).last() else {
-            return Denied::new(404, format!("there is no server {name}")).into();
+            return Denied::new(404, Refusal::Unknown(name.to_owned()).to_string()).into();
         };
         let mut out = Vec::new();
         status::server(&mut Json::new(&mut out), self.clock(), &row);
