@@ -20,6 +20,7 @@ mod completions;
 mod draft;
 mod help;
 mod manual;
+mod option;
 mod options;
 mod servers;
 mod service;
@@ -30,7 +31,8 @@ mod words;
 
 use crate::config::{Address, Config};
 use draft::{Answer, Draft};
-use options::{OPTIONS, OptionSpec, Takes};
+use option::{OptionSpec, Takes};
+use options::OPTIONS;
 pub use servers::{server, servers};
 pub use service::Service;
 use std::ffi::OsString;

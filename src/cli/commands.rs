@@ -7,7 +7,7 @@ use super::address::{self, Found, Place};
 use super::completions::{self, SHELLS};
 use super::draft::Draft;
 use super::manual;
-use super::options::listed;
+use super::option::listed;
 use super::servers::{self, Source};
 use super::{Command, Demo, Origin, Program, Resolver, UsageError, quoted, value};
 use crate::config::{AdminConfig, Handed};

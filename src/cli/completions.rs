@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::options::{OPTIONS, OptionSpec, Takes};
+use super::option::{OptionSpec, Takes};
+use super::options::OPTIONS;
 use super::{COMMANDS, Program};
 
 /// The shells that completions can be printed for.

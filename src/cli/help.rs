@@ -1,6 +1,7 @@
 //! The texts of `--help`, printed from the table of options.
 
-use super::options::{Group, OPTIONS, OptionSpec, Takes, listed};
+use super::option::{Group, OptionSpec, Takes, listed};
+use super::options::OPTIONS;
 use super::{Program, VERSION};
 use std::fmt::Write;
 

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::help::groups;
-use super::options::{OPTIONS, OptionSpec, Takes, listed};
+use super::option::{OptionSpec, Takes, listed};
+use super::options::OPTIONS;
 use super::{COMMANDS, Program, VERSION};
 
 const DESCRIPTION: &str = "\

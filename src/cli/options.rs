@@ -1,11 +1,11 @@
-//! The one table of options: the parser reads it, `--help` is printed from it.
+//! The one table of options: the parser reads it, `--help` is printed from it. What one of them is, is
+//! in `option`.
 
-use super::Program;
 use super::draft::{
-    Answer, Draft, access_log, admin, admin_token, answer, check_mode, count, log_format, policy,
-    put,
+    Answer, access_log, admin, admin_token, answer, check_mode, count, log_format, policy, put,
 };
-use super::value::{self, Expected};
+use super::option::{Group, OptionSpec, Takes};
+use super::value;
 
 /// The most pairs or clients that can be asked for; no file limit in use is higher.
 const CONNECTIONS_MAX: u64 = 1_000_000;
@@ -16,109 +16,6 @@ const IN_A_ROW_MAX: u64 = 1000;
 
 /// No process has a higher number (Linux: 2^22).
 const PID_MAX: u64 = 1 << 22;
-
-/// What stands behind an option's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Takes {
-    /// Nothing, ever: it asks for a text and ends the program.
-    Nothing,
-    /// Nothing, or `=yes` and `=no`.
-    Switch,
-    /// Nothing; it counts how often it is given. One of them on the command line outweighs the
-    /// variables of all of them, or `-q` could not undo BESTGUESS_VERBOSE.
-    Repeats,
-    /// A value, by the name that the help gives it.
-    Value(&'static str),
-    /// One of these words, under the name that the help gives them.
-    OneOf(&'static str, &'static [&'static str]),
-}
-
-/// Where the help lists an option, and so which programs have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Group {
-    Load,
-    Servers,
-    Checks,
-    Times,
-    Requests,
-    Admin,
-    Origin,
-    Upgrade,
-    Trial,
-    General,
-}
-
-/// One option: everything that the parser, the help, completions or a manual page need to know.
-#[derive(Debug)]
-pub(super) struct OptionSpec {
-    /// `-N`, or empty.
-    pub(super) short: &'static str,
-    /// `--parallel`; unique over all programs.
-    pub(super) long: &'static str,
-    /// What stands behind it.
-    pub(super) takes: Takes,
-    /// The variable that is read when the command line says nothing; empty: none.
-    pub(super) env: &'static str,
-    /// The default as it would be written; empty: none, or the help says it.
-    pub(super) default: &'static str,
-    /// Where it is listed.
-    pub(super) group: Group,
-    /// What it is for, in a few words.
-    pub(super) help: &'static str,
-    /// Judges one value and stores it; a flag without a value counts as `1`.
-    pub(super) apply: fn(&mut Draft, &str) -> Result<(), Expected>,
-}
-
-impl Takes {
-    /// Whether the next argument belongs to it.
-    pub(super) fn is_value(self) -> bool {
-        matches!(self, Takes::Value(_) | Takes::OneOf(..))
-    }
-}
-
-impl OptionSpec {
-    /// The names under which it can be written.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        [self.short, self.long]
-            .into_iter()
-            .filter(|name| !name.is_empty())
-    }
-
-    /// Judges and stores one value.
-    ///
-    /// # Errors
-    ///
-    /// What was expected, as a noun phrase.
-    pub(super) fn apply(&self, draft: &mut Draft, text: &str) -> Result<(), Expected> {
-        if let Takes::OneOf(_, words) = self.takes
-            && !words.contains(&text)
-        {
-            return Err(listed(words));
-        }
-        (self.apply)(draft, text)
-    }
-}
-
-impl Program {
-    /// Whether this program knows the option.
-    pub(super) fn has(self, option: &OptionSpec) -> bool {
-        match option.group {
-            Group::General => true,
-            Group::Origin => self == Program::Origin,
-            Group::Upgrade => self == Program::Upgrade,
-            _ => self == Program::Balancer,
-        }
-    }
-}
-
-/// `a, b or c`.
-pub(super) fn listed(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [word] => (*word).to_owned(),
-        [words @ .., last] => format!("{} or {last}", words.join(", ")),
-    }
-}
 
 /// Every option there is, in the order of the help.
 pub(super) static OPTIONS: &[OptionSpec] = &[
@@ -720,85 +617,4 @@ pub(super) static OPTIONS: &[OptionSpec] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_variables_are_unique_and_regular() {
-        let mut seen = Vec::new();
-        for option in OPTIONS {
-            assert!(
-                option.long.starts_with("--") && option.long.len() > 3,
-                "{option:?}"
-            );
-            assert!(
-                option.short.is_empty() || option.short.len() == 2,
-                "{option:?}"
-            );
-            assert_eq!(
-                option.env.is_empty(),
-                option.takes == Takes::Nothing,
-                "{option:?}"
-            );
-            if !option.env.is_empty() {
-                let regular = option.long[2..].to_uppercase().replace('-', "_");
-                assert_eq!(option.env, format!("BESTGUESS_{regular}"));
-            }
-            assert!(
-                !option.help.ends_with('.') && !option.help.is_empty(),
-                "{option:?}"
-            );
-            for name in option.names() {
-                assert!(!seen.contains(&name), "{name} twice");
-                seen.push(name);
-            }
-        }
-    }
-
-    #[test]
-    fn every_default_in_the_table_is_the_default_of_the_configuration() {
-        for option in OPTIONS.iter().filter(|option| !option.default.is_empty()) {
-            let mut draft = Draft::new();
-            option.apply(&mut draft, option.default).unwrap();
-            assert_eq!(draft, Draft::new(), "{}", option.long);
-        }
-    }
-
-    #[test]
-    fn every_option_changes_something() {
-        let sample = |option: &OptionSpec| match (option.takes, option.long) {
-            (Takes::OneOf(_, words), _) => words[1],
-            (_, "--check-path") => "/other",
-            (_, "--access-log") => "-",
-            (_, "--sticky") => "ip",
-            (_, "--admin") => "9900",
-            (Takes::Value("TIME" | "X"), _) => "7s",
-            (Takes::Value("NAME"), _) => "blue",
-            (Takes::Value("LIST"), _) => "503",
-            (Takes::Value("SHARE"), _) => "5%",
-            (Takes::Value(_), _) => "77",
-            _ => "1",
-        };
-        for option in OPTIONS {
-            let mut draft = Draft::new();
-            option.apply(&mut draft, sample(option)).unwrap();
-            assert_ne!(draft, Draft::new(), "{}", option.long);
-        }
-    }
-
-    #[test]
-    fn every_listed_word_is_accepted_and_no_other() {
-        for option in OPTIONS {
-            let Takes::OneOf(_, words) = option.takes else {
-                continue;
-            };
-            for word in words {
-                option.apply(&mut Draft::new(), word).unwrap();
-            }
-            assert_eq!(
-                option.apply(&mut Draft::new(), "other").unwrap_err(),
-                listed(words)
-            );
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@
 //! The wrapper walks the arguments once, from left to right, and hands pico-args a list in which
 //! every option stands as its name with its value behind it. Nothing is judged here but names.
 
-use super::options::{OPTIONS, OptionSpec, Takes};
+use super::option::{OptionSpec, Takes};
+use super::options::OPTIONS;
 use super::{COMMANDS, Program, UsageError, quoted};
 use std::convert::Infallible;
 use std::ffi::OsString;
