@@ -175,6 +175,9 @@ impl<N: Net> Proxy<N> {
                         self.lack_told_again = self.tools.now + LACK_TOLD_EVERY;
                         warn!("cannot connect to a server: {error}; requests wait");
                     }
+                    if mutant::is(Mutant::LackIsFinal) {
+                        return self.reply(slot, 503, "mutant", false);
+                    }
                     self.lack = Some(self.tools.now + LINK_PAUSE);
                     self.close_unused_link();
                     return self.enqueue(key, true);
