@@ -53,14 +53,22 @@ impl Pool {
         if let Some(rest) = last.and_then(|last| rest_of(links, last)) {
             rest.behind = Some(slot);
         }
-        self.ends = Some((self.oldest().map_or(slot, |first| first as u32), slot));
+        self.ends = Some((self.ends.map_or(slot, |(first, _)| first), slot));
         self.len += 1;
     }
 
     /// The one that came to rest last is taken out: what was used last is warm.
     pub fn take<S>(&mut self, links: &mut Slab<Link<S>>) -> Option<usize> {
-        let (_, last) = self.ends?;
-        self.remove(links, last as usize).then_some(last as usize)
+        let (first, last) = self.ends?;
+        let rest = links.get_mut(last as usize)?.rest.take()?;
+        self.len -= 1;
+        self.ends = rest.before.map(|before| {
+            if let Some(rest) = rest_of(links, before) {
+                rest.behind = None;
+            }
+            (first, before)
+        });
+        Some(last as usize)
     }
 
     /// Takes the one in `slot` out. Tells whether it rested; it must be a link to this pool's server.

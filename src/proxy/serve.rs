@@ -212,8 +212,13 @@ impl<N: Net> Proxy<N> {
         if client.state == ClientState::Dead {
             return;
         }
+        if !client.conn.is_watched() && !self.hear_of(slot) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(slot) else {
+            return;
+        };
         let ClientState::Busy(key) = client.state else {
-            self.hear_of(slot, None);
             return;
         };
         let Some(task) = self.tasks.get_mut(key) else {
@@ -238,13 +243,6 @@ impl<N: Net> Proxy<N> {
             (_, None) if !task.exchange.is_unanswered() => Waiting::Reader,
             (Place::None, None) => Waiting::Head,
             (_, None) => Waiting::Place,
-        };
-        if !self.hear_of(slot, Some(waiting)) {
-            return;
-        }
-        let (Some(client), Some(task)) = (self.clients.get_mut(slot), self.tasks.get_mut(key))
-        else {
-            return;
         };
         if waiting == Waiting::Head && task.inbound.is_none() {
             // Only empty lines came: there is no request yet.

@@ -11,25 +11,31 @@ use crate::client::{ClientState, Fault};
 use crate::exchange::Waiting;
 use crate::mutant::{self, Mutant};
 use crate::net::{Net, Time};
+use crate::pair;
 
 /// For so long nobody minds that a client has left unseen: what a poll's clock can tell apart.
 const MOMENT: Duration = Duration::from_millis(1);
 
 impl<N: Net> Proxy<N> {
-    /// Sees to it that edges of the client in `slot`, which waits for `waiting`, will be told, by now
-    /// or in a moment. False: that could not be done, and the client was failed.
-    pub(super) fn hear_of(&mut self, slot: usize, waiting: Option<Waiting>) -> bool {
+    /// Sees to it that edges of the client in `slot`, which waits, will be told, by now or in a moment.
+    /// False: that could not be done, and the client was failed.
+    pub(super) fn hear_of(&mut self, slot: usize) -> bool {
+        if mutant::is(Mutant::WaiterNotWatched) {
+            return true;
+        }
         let Some(client) = self.clients.get_mut(slot) else {
             return false;
         };
-        if client.conn.is_watched() || mutant::is(Mutant::WaiterNotWatched) {
-            return true;
-        }
-        // Nothing is to be read of it and nothing to be sent to it.
-        let is_near = matches!(waiting, Some(Waiting::Server | Waiting::Connection))
-            && matches!(client.state, ClientState::Busy(key)
-                if self.tasks.get(key).is_some_and(|task| task.exchange.is_read()));
-        if is_near {
+        if let ClientState::Busy(key) = client.state
+            && let Some(task) = self.tasks.get(key)
+            && let Some(link) = task.link.and_then(|link| self.links.get(link))
+            && matches!(
+                pair::waiting(client, link, task),
+                Waiting::Server | Waiting::Connection
+            )
+            // Nothing is to be read of it and nothing to be sent to it.
+            && task.exchange.is_read()
+        {
             if client.conn.note_unwatched() {
                 let at = self.tools.now + MOMENT;
                 self.unwatched.push_back((at, client.conn.token()));
