@@ -14,17 +14,8 @@ pub struct Conn<S> {
     socket: S,
     token: Token,
     ready: Ready,
-    watch: Watch,
+    watched: bool,
     moved: Moved,
-}
-
-/// Whether edges are told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Watch {
-    No,
-    /// Not yet, but somebody will see to it.
-    Later,
-    Yes,
 }
 
 /// Bytes that went over connections.
@@ -75,7 +66,7 @@ impl<S: Socket> Conn<S> {
             socket,
             token,
             ready: Ready::READABLE.with(Ready::WRITABLE),
-            watch: Watch::No,
+            watched: false,
             moved: Moved::default(),
         }
     }
@@ -146,25 +137,11 @@ impl<S: Socket> Conn<S> {
     /// # Errors
     /// Those of the operating system: the connection cannot be served.
     pub fn watch<N: Net<Socket = S>>(&mut self, net: &mut N) -> io::Result<()> {
-        if self.watch != Watch::Yes {
+        if !self.watched {
             net.watch(&mut self.socket, self.token)?;
-            self.watch = Watch::Yes;
+            self.watched = true;
         }
         Ok(())
-    }
-
-    /// Whether edges are told of.
-    pub fn is_watched(&self) -> bool {
-        self.watch == Watch::Yes
-    }
-
-    /// Somebody will see to it later that edges are told of. Whether that was not so before.
-    pub fn note_unwatched(&mut self) -> bool {
-        let is_new = self.watch == Watch::No;
-        if is_new {
-            self.watch = Watch::Later;
-        }
-        is_new
     }
 
     /// Its end, when it comes, is a reset.

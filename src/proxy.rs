@@ -3,7 +3,7 @@
 //! `turn` is the only loop of the process. It polls, serves whom something happened to, looks at
 //! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, who
 //! gets a place and a link in `places`, how servers are checked in `checks`, how they come and go in
-//! `change`, how it all ends in `drain`, and which clients the poll need not hear of in `unwatched`.
+//! `change`, how it all ends in `drain`.
 
 mod admin;
 mod change;
@@ -12,7 +12,6 @@ mod drain;
 mod places;
 mod serve;
 mod stick;
-mod unwatched;
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -108,8 +107,6 @@ pub struct Proxy<N: Net> {
     drain: Option<drain::Drain>,
     is_over: bool,
     is_upgrade_asked: bool,
-    /// Clients that the poll is to hear of from then on, in the order of time.
-    unwatched: VecDeque<(Time, Token)>,
     seed: u64,
     /// Panics that cost a client its connection.
     bugs: u64,
@@ -258,7 +255,6 @@ impl<N: Net> Proxy<N> {
             drain: None,
             is_over: false,
             is_upgrade_asked: false,
-            unwatched: VecDeque::new(),
             seed: seed | 1,
             bugs: 0,
             net,
@@ -290,7 +286,6 @@ impl<N: Net> Proxy<N> {
         self.run_again();
         self.flush_gathered();
         self.expire();
-        self.watch_who_waits();
         self.accept();
         self.admit();
         self.start_round_if_due();
@@ -403,7 +398,6 @@ impl<N: Net> Proxy<N> {
             drain,
             self.admin_due(),
             self.tools.access.due(),
-            self.watch_due(),
         ]
         .into_iter()
         .flatten()
@@ -648,7 +642,6 @@ impl<N: Net> Proxy<N> {
         }
         self.tools.access.shrink();
         self.pipes.shrink();
-        self.unwatched.shrink_to(2 * self.unwatched.len());
         let (clients, servers, sessions) = (&self.clients, &self.servers, &self.admin.sessions);
         self.deadlines
             .shrink(clients.len() + servers.len(), |at, token| {

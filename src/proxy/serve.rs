@@ -212,12 +212,9 @@ impl<N: Net> Proxy<N> {
         if client.state == ClientState::Dead {
             return;
         }
-        if !client.conn.is_watched() && !self.hear_of(slot) {
-            return;
+        if !mutant::is(Mutant::WaiterNotWatched) && client.conn.watch(&mut self.net).is_err() {
+            return self.fail(slot, Fault::ClientGone);
         }
-        let Some(client) = self.clients.get_mut(slot) else {
-            return;
-        };
         let ClientState::Busy(key) = client.state else {
             return;
         };
@@ -338,7 +335,7 @@ impl<N: Net> Proxy<N> {
     }
 
     /// The exchange can not go on: another server, a reply, or the end of the connection.
-    pub(super) fn fail(&mut self, slot: usize, fault: Fault) {
+    fn fail(&mut self, slot: usize, fault: Fault) {
         let Some(client) = self.clients.get(slot) else {
             return;
         };
