@@ -3,7 +3,6 @@
 //! Each server has a thread and a network of its own, as if it were a process; only the balancer
 //! hears signals. When it has ended, the servers are told to end too.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::time::Duration;
 
 use log::warn;
 
+use crate::chance;
 use crate::cli;
 use crate::config::{Address, Config, ServerConfig};
 use crate::net::mio::MioNet;
@@ -55,8 +55,7 @@ pub fn run(settings: &cli::Demo) -> io::Result<()> {
             .collect(),
     );
     config.check.every = CHECK_EVERY;
-    let seed = RandomState::new().build_hasher().finish();
-    let mut proxy = Proxy::new(net, config, CLIENTS_MAX, seed);
+    let mut proxy = Proxy::new(net, config, CLIENTS_MAX, chance::seed());
     let mut flow = Flow::Continue;
     while flow == Flow::Continue && !proxy.is_first_round_over() {
         flow = proxy.turn()?;

@@ -15,7 +15,7 @@
 //! | [`exchange`], [`guess`], [`sticky`], [`health`], [`report`], [`access`] | pure decisions: how far a message got, which server, whose server, who is valid, what servers say, what is written down |
 //! | [`http`] | pure RFC 9112: judge heads, meter content, rewrite, reply |
 //! | [`net`] | the seam: sockets, time and signals as traits; [`net::mio`] is the real network |
-//! | [`buffer`], [`pipes`], [`deadline`], [`config`], [`math`] | blocks of memory, pipes of the kernel, a lazy heap of deadlines, plain values, logarithms |
+//! | [`buffer`], [`pipes`], [`deadline`], [`config`], [`math`], [`chance`] | blocks of memory, pipes of the kernel, a lazy heap of deadlines, plain values, logarithms, seeds |
 //! | [`mutant`] | bugs to be put in on purpose, for the simulator to find |
 //!
 //! # One request's life
@@ -34,6 +34,7 @@
 pub mod access;
 pub mod admin;
 pub mod buffer;
+pub mod chance;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use log::{info, warn};
 
 use crate::access::writer;
 use crate::admin::SESSIONS_MAX;
+use crate::chance;
 use crate::cli;
 use crate::config::{AdminConfig, CheckMode, Config, StickyBy, StickyConfig};
 use crate::health::Standing;
@@ -53,7 +53,7 @@ pub fn serve(mut config: Config) -> io::Result<()> {
     config.sticky.key = sticky_key(&config.sticky, &mut service)?;
     let waker = Arc::new(net.waker()?);
     let mut reload = Reload::new(config.source.clone(), config.listen.clone(), waker);
-    let mut proxy = Proxy::new(net, config, clients_max, chance());
+    let mut proxy = Proxy::new(net, config, clients_max, chance::seed());
     proxy.read_servers_by(cli::server);
     let access_log = access_log.map(|(outlet, writer)| {
         proxy.access().write_to(outlet);
@@ -129,7 +129,7 @@ pub struct Tested {
 /// The poll failed.
 pub fn test(config: Config) -> io::Result<Tested> {
     let mode = config.check.mode;
-    let mut proxy = Proxy::new(MioNet::new()?, config, 1, chance());
+    let mut proxy = Proxy::new(MioNet::new()?, config, 1, chance::seed());
     while !proxy.is_first_round_over() {
         proxy.turn()?;
     }
@@ -214,9 +214,4 @@ fn sticky_key(config: &StickyConfig, service: &mut Service) -> io::Result<Vec<u8
         )));
     }
     Ok(key)
-}
-
-/// A number that nobody foresees.
-fn chance() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

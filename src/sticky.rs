@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::chance::{GOLDEN, mix};
 use crate::config::{ServerConfig, StickyBy, StickyConfig};
 use crate::math::ln;
 
@@ -197,12 +198,8 @@ fn hash_of(address: IpAddr) -> u64 {
     }
 }
 
-/// The finaliser of splitmix64 (Steele, Lea and Flood 2014).
 fn mixed(number: u64) -> u64 {
-    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    mix(number.wrapping_add(GOLDEN))
 }
 
 #[cfg(test)]

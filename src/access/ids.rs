@@ -3,13 +3,12 @@
 //! Made from the process's random seed and a count, so that no request costs a system call. They are
 //! unlike each other, not secret: who knows one can compute others.
 
+use crate::chance::{GOLDEN, mix};
+
 /// The longest id that is taken from a client, in bytes.
 const LENGTH_MAX: usize = 128;
 /// Digits of an id that is made here.
 const DIGITS: usize = 32;
-/// An odd number far from any period: the golden ratio (Steele, Lea, Flood 2014).
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
 /// The ids of one process.
 #[derive(Debug)]
 pub(super) struct Ids {
@@ -65,13 +64,6 @@ pub(super) fn is_sane(id: &[u8]) -> bool {
         && id
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || is_mark(byte))
-}
-
-/// Spreads what differs in `bits` over all of them; can be undone (the finalizer of SplitMix64).
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

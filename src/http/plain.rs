@@ -4,7 +4,8 @@
 //! letters, digits, `-` and `_`, a colon and one blank behind each, no tabs, no blanks at the ends. Of
 //! anything else it says nothing at all, and `head` goes the long way, by httparse, whose verdict
 //! counts. So nothing is refused here, and what is taken here would be taken there with the same
-//! meaning: a test and the fuzz targets compare the two. Linear in the head's length; sixteen bytes at a step.
+//! meaning: a test and the fuzz targets compare the two. Linear in the head's length; sixteen bytes at
+//! a step.
 
 use super::field::{Field, FieldLine, HEAD_MAX, Line, Place, Slots};
 use super::judge::{self, Answered, Asked};

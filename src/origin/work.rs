@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use super::lately::Lately;
+use crate::chance;
 use crate::cli::Service;
 use crate::math::ln;
 use crate::net::{Time, Token};
@@ -50,7 +50,7 @@ pub(super) struct Work {
 impl Work {
     /// Nothing to do yet. The same `seed` brings the same chances; none: any.
     pub(super) fn new(service: Service, seed: Option<u64>, now: Time) -> Work {
-        let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let seed = seed.unwrap_or_else(chance::seed);
         Work {
             service,
             dice: Dice(seed),
@@ -197,19 +197,15 @@ fn earlier(now: Time, span: Duration) -> Time {
     Time(now.0.saturating_sub(span))
 }
 
-/// Chance: splitmix64 (Steele, Lea and Flood 2014).
+/// Chance, from a seed.
 #[derive(Debug)]
 struct Dice(u64);
 
 impl Dice {
     /// The next of an even sequence of numbers in [0, 1).
     fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        (bits >> 11) as f64 / (1_u64 << 53) as f64
+        self.0 = self.0.wrapping_add(chance::GOLDEN);
+        (chance::mix(self.0) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
