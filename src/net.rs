@@ -6,6 +6,8 @@
 
 pub mod mio;
 pub mod pipe;
+#[cfg(test)]
+pub mod stub;
 
 use std::fmt;
 use std::io;

@@ -339,48 +339,18 @@ impl<S: Socket> Probe<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::stub::Stub;
     use crate::net::{Owner, Token};
     use crate::report::Report;
-    use std::collections::VecDeque;
-
-    /// A server that has said all that it will say.
-    struct Spoken(VecDeque<u8>);
-
-    impl Socket for Spoken {
-        type Pipe = std::convert::Infallible;
-
-        fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let count = buffer.len().min(self.0.len());
-            if count == 0 {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            for (place, byte) in buffer.iter_mut().zip(self.0.drain(..count)) {
-                *place = byte;
-            }
-            Ok(count)
-        }
-
-        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            Ok(bytes.len())
-        }
-
-        fn abort(&mut self) {}
-
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn connected(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn verdict(answer: &str) -> Verdict {
         let check = CheckConfig::default();
         let server = ServerConfig::new(Address::Unix("/nowhere".into()));
         let mut probe = Probe::new(&server, &check);
-        let said = Spoken(answer.bytes().collect());
-        probe.start(Some(Conn::new(said, Token::new(Owner::Probe, 0, 1))));
+        probe.start(Some(Conn::new(
+            Stub::saying(answer),
+            Token::new(Owner::Probe, 0, 1),
+        )));
         let mut pool = Pool::new(1 << 20);
         let mut scratch = vec![0; 256 << 10];
         let verdict = probe.step(&check, &mut scratch, &mut pool);

@@ -108,35 +108,12 @@ mod tests {
 
     use super::*;
     use crate::conn::Conn;
-    use crate::net::{Socket, Token};
+    use crate::net::Token;
+    use crate::net::stub::Stub;
 
-    struct Mute;
-
-    impl Socket for Mute {
-        type Pipe = ();
-
-        fn recv(&mut self, _buffer: &mut [u8]) -> std::io::Result<usize> {
-            Err(std::io::ErrorKind::WouldBlock.into())
-        }
-
-        fn send(&mut self, _bytes: &[u8]) -> std::io::Result<usize> {
-            Err(std::io::ErrorKind::WouldBlock.into())
-        }
-
-        fn shutdown_write(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-
-        fn abort(&mut self) {}
-
-        fn connected(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn links(count: usize) -> Slab<Link<Mute>> {
+    fn links(count: usize) -> Slab<Link<Stub>> {
         let link = |slot| {
-            let conn = Conn::new(Mute, Token::ADMIN_DOOR);
+            let conn = Conn::new(Stub::deaf(""), Token::ADMIN_DOOR);
             (slot, Link::new(conn, 0, 0))
         };
         (0..count).map(link).collect()

@@ -1,51 +1,18 @@
-use std::io;
-
 use super::*;
 use crate::admin::answer::JSON;
 use crate::config::Address;
 use crate::net::Token;
+use crate::net::stub::Stub;
 
-/// A socket whose peer says what it is given, and reads nothing.
-struct Deaf(&'static [u8]);
-
-impl Socket for Deaf {
-    type Pipe = ();
-
-    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.0.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = self.0.len().min(buffer.len());
-        let (now, later) = self.0.split_at(count);
-        buffer[..count].copy_from_slice(now);
-        self.0 = later;
-        Ok(count)
-    }
-
-    fn send(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn abort(&mut self) {}
-
-    fn connected(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn session(bytes: &'static [u8]) -> (Session<Deaf>, Guard) {
+fn session(said: &str) -> (Session<Stub>, Guard) {
     let listen = Address::Unix("/admin".into());
-    let conn = Conn::new(Deaf(bytes), Token::ADMIN_DOOR);
+    let conn = Conn::new(Stub::deaf(said), Token::ADMIN_DOOR);
     (Session::new(conn, None, Time(0)), Guard::new(&listen, None))
 }
 
 #[test]
 fn who_does_not_read_events_misses_some_and_holds_little() {
-    let (mut reader, guard) = session(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut reader, guard) = session("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
     let Served::Asked(asked) = reader.serve(&mut [0; READ], &guard) else {
         panic!("nothing is asked");
     };
@@ -72,7 +39,7 @@ fn who_does_not_read_events_misses_some_and_holds_little() {
 
 #[test]
 fn an_answer_that_is_not_read_holds_the_next_request_up() {
-    let (mut deaf, guard) = session(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\nGET /");
+    let (mut deaf, guard) = session("GET /status HTTP/1.1\r\nHost: a\r\n\r\nGET /");
     let Served::Asked(asked) = deaf.serve(&mut [0; READ], &guard) else {
         panic!("nothing is asked");
     };
