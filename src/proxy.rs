@@ -2,13 +2,14 @@
 //!
 //! `turn` is the only loop of the process. It polls, serves whom something happened to, looks at
 //! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, who
-//! gets a place and a link in `places`, how servers are checked in `checks`, how they come and go in
-//! `change`, how it all ends in `drain`.
+//! gets a place and a link in `places` and `stick`, how servers are checked in `checks`, how they come
+//! and go in `change`, what is given back behind a burst in `house`, how it all ends in `drain`.
 
 mod admin;
 mod change;
 mod checks;
 mod drain;
+mod house;
 mod places;
 mod serve;
 mod stick;
@@ -51,10 +52,6 @@ const ACCEPTS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests wait for a descriptor before they try again, unless one becomes free before.
 const LINK_PAUSE: Duration = Duration::from_millis(100);
-/// Memory that is free is looked at this often, while there is much of it.
-const SHRINK_EVERY: Duration = Duration::from_millis(250);
-/// Slabs for no more than this many are left as they are.
-const SLAB_LEAST: usize = 64;
 /// The date is looked up this often.
 const DATE_EVERY: Duration = Duration::from_secs(1);
 
@@ -250,7 +247,7 @@ impl<N: Net> Proxy<N> {
             accept_again: Time(0),
             lack: None,
             lack_told_again: Time(0),
-            shrink_again: now + SHRINK_EVERY,
+            shrink_again: now + house::SHRINK_EVERY,
             date_again: now + DATE_EVERY,
             drain: None,
             is_over: false,
@@ -616,70 +613,6 @@ impl<N: Net> Proxy<N> {
             self.tools.access.set_date(self.tools.now, date);
         }
     }
-
-    /// Gives memory and links back that a burst needed and the present does not.
-    fn keep_house(&mut self) {
-        let now = self.tools.now;
-        if now < self.shrink_again {
-            return;
-        }
-        self.shrink_again = now + SHRINK_EVERY;
-        self.tools.pool.shrink();
-        if is_wide(&self.tasks) {
-            if self.tasks.is_empty() {
-                // One place stays: once a large piece was freed as a whole, glibc takes the next ones
-                // from its heap, whose holes are never given back.
-                self.tasks.clear();
-                self.tasks.insert(Task::new(0));
-                self.tasks.shrink_to_fit();
-                self.tasks.clear();
-            } else {
-                self.tasks.shrink_to_fit();
-            }
-        }
-        if is_wide(&self.links) {
-            self.links.shrink_to_fit();
-        }
-        self.tools.access.shrink();
-        self.pipes.shrink();
-        let (clients, servers, sessions) = (&self.clients, &self.servers, &self.admin.sessions);
-        self.deadlines
-            .shrink(clients.len() + servers.len(), |at, token| {
-                match token.owner() {
-                    Owner::Client => clients.get(token.slot()).is_some_and(|client| {
-                        client.conn.token() == token && client.alarm.is_armed(at)
-                    }),
-                    Owner::Probe => servers
-                        .get(token.slot())
-                        .is_some_and(|server| server.probe.alarm.is_armed(at)),
-                    Owner::Admin => sessions.get(token.slot()).is_some_and(|session| {
-                        session.conn.token() == token && session.alarm.is_armed(at)
-                    }),
-                    Owner::Listener | Owner::Link => false,
-                }
-            });
-        for server in 0..self.servers.len() {
-            while let Some(slot) = self
-                .servers
-                .get(server)
-                .and_then(|server| server.pool.oldest())
-            {
-                let is_old = self.links.get(slot).is_none_or(|link| match link.state {
-                    LinkState::Pooled(until) => now >= until,
-                    LinkState::Paired(_) | LinkState::Dead => true,
-                });
-                if !is_old {
-                    break;
-                }
-                self.close_link(slot);
-            }
-        }
-    }
-}
-
-/// Whether a slab has room for many more than it holds.
-fn is_wide<T>(slab: &Slab<T>) -> bool {
-    slab.capacity() > SLAB_LEAST.max(4 * slab.len())
 }
 
 /// What is in use.
