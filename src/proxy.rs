@@ -1,14 +1,16 @@
 //! The loop: all clients, links and checks, and the turn that serves them.
 //!
 //! `turn` is the only loop of the process. It polls, serves whom something happened to, looks at
-//! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, who
-//! gets a place and a link in `places` and `stick`, how servers are checked in `checks`, how they come
-//! and go in `change`, what is given back behind a burst in `house`, how it all ends in `drain`.
+//! deadlines, accepts, admits from the queue and reaps. How one client is served is in `serve`, what
+//! becomes of it when something goes wrong in `fail`, who gets a place and a link in `places` and
+//! `stick`, how servers are checked in `checks`, how they come and go in `change`, what is given back
+//! behind a burst in `house`, how it all ends in `drain`.
 
 mod admin;
 mod change;
 mod checks;
 mod drain;
+mod fail;
 mod house;
 mod places;
 mod serve;
