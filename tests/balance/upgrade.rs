@@ -1,8 +1,8 @@
 //! USR2 and `bestguess upgrade`: a successor takes over, and nobody loses a request.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -37,7 +37,7 @@ impl Line {
     fn start(listen: &str, servers: &[String], options: &[&str]) -> Line {
         let folder = Folder::new();
         let binary = folder.path().join("bestguess");
-        fs::copy(env!("CARGO_BIN_EXE_bestguess"), &binary).unwrap();
+        install(&binary);
         let mut arguments = vec![listen.replace("FOLDER", &folder.path().display().to_string())];
         arguments.extend_from_slice(servers);
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
@@ -142,11 +142,25 @@ fn echo() -> Peer {
     })
 }
 
+/// Copies the binary to `path`.
+fn install(path: &Path) {
+    let mut copy = Command::new("cp");
+    elsewhere(copy.arg(env!("CARGO_BIN_EXE_bestguess")).arg(path));
+}
+
+/// Has another process write what will be executed. Were a file open for writing in this one while
+/// another test starts a process, that would inherit it, and until then nobody may execute the file.
+fn elsewhere(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
 /// Replaces the binary by a script.
 fn replace(line: &Line, script: &str) {
     let fresh = line.binary.with_extension("new");
-    fs::write(&fresh, script).unwrap();
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
+    let write = "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"";
+    let mut by_shell = Command::new("sh");
+    let path = fresh.display().to_string();
+    elsewhere(by_shell.args(["-c", write, "sh", &path, script]));
     fs::rename(&fresh, &line.binary).unwrap();
 }
 
@@ -220,7 +234,7 @@ fn a_successor_that_fails_leaves_the_old_one_serving() {
     assert!(!idle.post("/", b"x").head.closes(), "it goes on as before");
 
     // What is there now is what is started.
-    fs::copy(env!("CARGO_BIN_EXE_bestguess"), &line.binary).unwrap();
+    install(&line.binary);
     line.mark = line.program.err.mark();
     let (code, said) = line.ask();
     assert_eq!(code, Some(0), "{said}");
