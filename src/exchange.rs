@@ -392,6 +392,11 @@ impl Exchange {
             && self.interims == 0
     }
 
+    /// Whether that will still be so once a server has seen it.
+    pub fn is_repeatable(&self) -> bool {
+        self.method != Method::Other && self.is_read() && self.may_go_again()
+    }
+
     /// It is to be sent to another server.
     pub fn go_again(&mut self) {
         self.is_sent = false;

@@ -37,6 +37,7 @@
 mod best;
 mod cap;
 mod curve;
+mod detour;
 mod evidence;
 mod members;
 mod noise;
@@ -72,6 +73,8 @@ pub struct Guess {
     best: Best,
     /// Over so long the weight of a server that is back rises.
     slow_start: Duration,
+    /// Statuses that a request which may be repeated is not left with: another server is asked.
+    repeated: Vec<u16>,
     /// What has decided in this guess's stead.
     given: Option<Rule>,
     /// Requests dispatched so far.
@@ -166,6 +169,7 @@ impl Guess {
                 .collect(),
             best: Best::new(servers.len(), seed | 1),
             slow_start: Duration::ZERO,
+            repeated: Vec::new(),
             given: None,
             turn: 0,
             level_next: 0,
@@ -184,6 +188,29 @@ impl Guess {
     pub fn slow_start(mut self, span: Duration) -> Guess {
         self.slow_start = span;
         self
+    }
+
+    /// The same, where a request that may be repeated goes on to another server after these statuses.
+    pub fn repeated(mut self, statuses: &[u16]) -> Guess {
+        self.repeated = statuses.to_vec();
+        self
+    }
+
+    /// As `pick`. A request that may be repeated can also go to a server that fails at times, where
+    /// all others are so busy that this is worth the risk of having to ask one of them after all.
+    pub fn choose(&mut self, now: Time, tried: &[u16], is_repeatable: bool) -> Pick {
+        let pick = self.pick(now, tried);
+        self.given = None;
+        if let Pick::Server(winner) = pick
+            && is_repeatable
+            && tried.is_empty()
+            && self.policy == Policy::BestGuess
+            && let Some(detour) = self.best.detour(now, &self.servers, self.turn, winner)
+        {
+            self.given = Some(Rule::Detour);
+            return Pick::Server(detour);
+        }
+        pick
     }
 
     /// Chooses a server for one request that `tried` have failed already. Works in log2 of the number
@@ -261,8 +288,9 @@ impl Guess {
         if is_full {
             self.best.is_full(now, index, besides);
         } else if has_failed {
+            let is_final = !self.repeated.contains(&status);
             self.best
-                .failed(now, ticket, Failure::Broken, besides, self.turn);
+                .failed(now, ticket, Failure::Broken, is_final, besides, self.turn);
         } else {
             self.best.served(now, ticket, besides + 1, self.turn);
         }
@@ -279,8 +307,9 @@ impl Guess {
         if let Outcome::Failed(kind) = outcome {
             server.counts.failed();
             if self.policy == Policy::BestGuess {
+                let is_final = matches!(kind, Failure::TimedOut | Failure::Broken);
                 self.best
-                    .failed(now, ticket, kind, server.in_flight, self.turn);
+                    .failed(now, ticket, kind, is_final, server.in_flight, self.turn);
             }
         }
         self.refresh(now, index);

@@ -208,7 +208,8 @@ impl<N: Net> Proxy<N> {
         };
         Proxy {
             guess: Guess::new(config.policy, &config.servers, seed)
-                .slow_start(config.check.slow_start),
+                .slow_start(config.check.slow_start)
+                .repeated(&config.retry_statuses),
             rounds: Rounds::new(&config.check, now),
             admin: Admin::new(config.admin.as_ref()),
             metrics: Metrics {

@@ -3,9 +3,11 @@
 //! Joins the rooms: `curve` and `price` say what a server of this kind would take with so many in
 //! flight, `slowness` how much longer this one takes, `silence` that it may hang, `evidence` that it
 //! fails, `cap` that it is full, `others` what it has besides ours, and `tree` who is best by all that.
+//! `detour` makes an exception.
 
 use super::cap::Cap;
 use super::curve::{Curve, Place};
+use super::detour::{Lately, Suspects};
 use super::evidence::{Evidence, PoolErrors};
 use super::noise::{GRAIN, Mean, nanos};
 use super::others::Others;
@@ -67,7 +69,7 @@ pub(super) const NEVER: u32 = 63;
 /// What is learned of all servers, and the order among them.
 #[derive(Debug)]
 pub(super) struct Best {
-    servers: Vec<Learned>,
+    pub(super) servers: Vec<Learned>,
     /// Servers that have not left, at least 1.
     pub(super) present: usize,
     /// Whether any of them stands by for the others.
@@ -83,7 +85,8 @@ pub(super) struct Best {
     prices: Prices,
     /// Squared deviations of single answers' logarithms from their server's mean.
     variance: Mean,
-    errors: PoolErrors,
+    pub(super) errors: PoolErrors,
+    pub(super) suspects: Suspects,
     /// In flight at the servers that were chosen.
     busy: Mean,
     /// Answer times in nanoseconds.
@@ -104,6 +107,7 @@ pub(super) struct Learned {
     slowness: Slowness,
     silence: Silence,
     pub(super) evidence: Evidence,
+    pub(super) lately: Lately,
     pub(super) cap: Cap,
     others: Others,
     /// The pick at which an answer last confirmed how slow it is.
@@ -136,12 +140,17 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// The expected time: the least is best.
+    /// The expected time and what errors cost: the least is best.
     pub(super) fn score(&self) -> f64 {
+        self.time() + self.errors
+    }
+
+    /// The expected time.
+    pub(super) fn time(&self) -> f64 {
         let time = self.curve * self.price * self.slowness;
         match self.silence {
-            Some(silence) if silence > time => silence + self.errors,
-            _ => time + self.errors,
+            Some(silence) if silence > time => silence,
+            _ => time,
         }
     }
 }
@@ -161,6 +170,7 @@ impl Best {
             prices: Prices::new(),
             variance: Mean::default(),
             errors: PoolErrors::default(),
+            suspects: Suspects::default(),
             busy: Mean::default(),
             time: Mean::default(),
             all: 0.0,
@@ -288,7 +298,7 @@ impl Best {
     /// What the score of a server is made of. Fading costs divisions, so it is looked at only where
     /// there is something to fade, which is rare.
     #[inline(always)] // most of it is not needed where only the score is
-    fn parts(&self, now: Time, server: &Server, learned: &Learned, turn: u64) -> Parts {
+    pub(super) fn parts(&self, now: Time, server: &Server, learned: &Learned, turn: u64) -> Parts {
         let own = f64::from(server.in_flight);
         let per_weight = server.per_weight_risen(now);
         let ours = Place::of(own * per_weight);
@@ -388,6 +398,7 @@ impl Best {
         learned.silence.heard(now, in_flight);
         learned.answered = now;
         learned.cap.served();
+        learned.lately.served();
         if ticket.sent >= learned.evidence.bench_until() {
             self.errors.learn(false);
             learned.evidence.learn(false, &self.errors);
@@ -420,17 +431,21 @@ impl Best {
         }
     }
 
-    /// `ticket`'s request failed; its server has `in_flight` besides it.
+    /// `ticket`'s request failed; its server has `in_flight` besides it. `is_final`: no other server
+    /// makes up for that.
     pub(super) fn failed(
         &mut self,
         now: Time,
         ticket: &Ticket,
         kind: Failure,
+        is_final: bool,
         in_flight: u32,
         turn: u64,
     ) {
         let index = ticket.server as usize;
         let learned = &mut self.servers[index];
+        learned.lately.failed(is_final);
+        self.suspects.add(index);
         if kind == Failure::TimedOut {
             if learned.answered > ticket.sent {
                 // It answers others: this one is slow, the server is not gone.

@@ -107,6 +107,11 @@ impl Evidence {
         now < self.bench_until
     }
 
+    /// Whether nothing speaks against it.
+    pub(super) fn is_clear(&self, now: Time, pool: &PoolErrors) -> bool {
+        self.weight == 0.0 && !self.is_benched(now) && self.surplus(pool) == 0.0
+    }
+
     /// When the (last) bench ends.
     pub(super) fn bench_until(&self) -> Time {
         self.bench_until

@@ -88,6 +88,54 @@ fn who_fails_fast_draws_nothing_and_is_forgiven_later() {
     }
 }
 
+/// How many of 600 requests go to a server that fails each third of them at once, with `status`, while
+/// the others have one to do every `every` milliseconds.
+fn detours(status: u16, every: u64, is_repeatable: bool) -> usize {
+    let servers = vec![server(1.0, None); 3];
+    let mut guess = Guess::new(Policy::BestGuess, &servers, 7).repeated(&[500]);
+    (0..3).for_each(|index| guess.stand(Time(0), index, Standing::Valid));
+    let mut world = World {
+        guess,
+        now: 0,
+        servers: vec![(1000, 200); 3],
+        open: Vec::new(),
+    };
+    world.run(900, every);
+    let mut got = 0;
+    for _ in 0..600 {
+        world.now += every * MILLI;
+        world.end_what_is_due();
+        let now = Time(world.now);
+        let Pick::Server(server) = world.guess.choose(now, &[], is_repeatable) else {
+            panic!("nobody")
+        };
+        let mut ticket = world.guess.dispatched(now, server);
+        got += usize::from(server == 2);
+        if server == 2 && got % 3 == 0 {
+            world.guess.answered(now, &mut ticket, status, false);
+            world.guess.finished(now, &ticket, Outcome::Served);
+        } else {
+            world.open.push((world.now + 1000 * MILLI, ticket));
+        }
+    }
+    got
+}
+
+#[test]
+fn who_fails_at_times_stands_in_where_all_others_are_busy() {
+    // Of some 100 in flight at each.
+    let busy = detours(500, 5, true);
+    assert!(busy > 50, "{busy}");
+    // What can not be repeated, or is not, shall not fail.
+    for (status, is_repeatable) in [(500, false), (502, true)] {
+        let few = detours(status, 5, is_repeatable);
+        assert!(few < busy / 2, "{status}: {few} of {busy}");
+    }
+    // And who has time need not take the risk.
+    let idle = detours(500, 300, true);
+    assert!(idle < 20, "{idle}");
+}
+
 #[test]
 fn who_hangs_gets_a_handful_before_it_is_left_alone() {
     let mut world = World::new(&[(10, 200), (10, 200), (10, 200)]);

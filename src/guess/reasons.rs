@@ -46,6 +46,8 @@ pub enum Rule {
     Unused,
     /// Equal times: chance, because others send to these servers as well.
     Chance,
+    /// A server that fails at times, since all others are busy and the request may be repeated.
+    Detour,
     /// A plain policy, which knows no times.
     Plain(Policy),
     /// Stickiness: the client's cookie names it.
@@ -68,6 +70,7 @@ impl Rule {
             Rule::Errors => "errors",
             Rule::Unused => "unused",
             Rule::Chance => "chance",
+            Rule::Detour => "detour",
             Rule::Cookie => "cookie",
             Rule::Address => "address",
             Rule::Plain(_) => "plain",
@@ -181,17 +184,13 @@ impl Guess {
             return;
         };
         reasons.servers.push(self.reason(now, chosen, &[]));
-        if let Some(given) = self.given {
-            reasons.rule = given;
-            return;
-        }
         if self.policy != Policy::BestGuess {
-            reasons.rule = Rule::Plain(self.policy);
+            reasons.rule = self.given.unwrap_or(Rule::Plain(self.policy));
             return;
         }
         let next = self.best.next_to(chosen);
         let next = next.filter(|next| self.servers[*next].post != Post::Retired);
-        reasons.rule = self.rule(chosen, next);
+        reasons.rule = self.given.unwrap_or_else(|| self.rule(chosen, next));
         if let Some(next) = next {
             reasons.servers.push(self.reason(now, next, &[]));
         }
@@ -397,6 +396,10 @@ fn decided(out: &mut fmt::Formatter<'_>, rule: Rule, chosen: &Reason) -> fmt::Re
         Rule::Errors => write!(out, ", fewest errors ({errors})"),
         Rule::Unused => write!(out, ", longest unused"),
         Rule::Chance => write!(out, ", by chance as others send here too"),
+        Rule::Detour => write!(
+            out,
+            ", a detour: it fails at times, and all others are busy"
+        ),
         Rule::Plain(policy) => write!(out, ", by {policy}"),
         Rule::Cookie => write!(out, ", sticky: the cookie names it"),
         Rule::Address => write!(out, ", sticky: by the client's address"),

@@ -120,7 +120,11 @@ impl<N: Net> Proxy<N> {
                 return;
             };
             let pick = match &self.config.sticky.by {
-                StickyBy::Nothing => self.guess.pick(self.tools.now, &task.tried),
+                StickyBy::Nothing => {
+                    let is_repeatable = task.exchange.is_repeatable() && !task.has_turned;
+                    self.guess
+                        .choose(self.tools.now, &task.tried, is_repeatable)
+                }
                 _ => self.pick_sticky(slot, key),
             };
             self.metrics.guesses += 1;

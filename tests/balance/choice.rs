@@ -1,6 +1,7 @@
 //! Which server is chosen: by reports, by policy, by what was dispatched since.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::peer::{Peer, answers_as, hangs};
@@ -60,6 +61,36 @@ fn the_least_load_wins_then_the_fewest_errors() {
         let peers = [reporting("a", 1, 5), reporting("b", 0, 5)];
         assert_eq!(sequential(&peers, policy), vec!["b"; 12], "{policy}");
     }
+}
+
+#[test]
+fn a_server_that_fails_at_times_stands_in_where_all_others_are_busy() {
+    let start = |name, fails| {
+        let manner = ["--delay", "20ms", "--fail", fails];
+        Origin::start("127.0.0.1:0", name, None, &manner)
+    };
+    let origins = [start("a", "0%"), start("b", "0%"), start("c", "10%")];
+    let options = ["--retry-status", "500", "--explain", "-X", "600"];
+    let balancer = Balancer::before(&origins, &options);
+    for origin in &origins {
+        balancer.await_valid(0, origin);
+    }
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| {
+                let mut client = balancer.client();
+                while !is_over.load(Ordering::Relaxed) {
+                    // Whoever asks it, no failure is seen.
+                    assert_eq!(client.get("/").status, 200);
+                }
+            });
+        }
+        let line = balancer.log().holding(0, ", a detour");
+        is_over.store(true, Ordering::Relaxed);
+        let of_c = format!("guess for GET / HTTP/1.1: {}: ", origins[2]);
+        assert!(line.contains(&of_c), "{line}");
+    });
 }
 
 #[test]

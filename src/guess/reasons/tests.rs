@@ -123,6 +123,39 @@ fn a_slow_and_a_silent_server_are_told() {
 }
 
 #[test]
+fn a_detour_is_told() {
+    let configs = configs(2);
+    let mut guess = valid(Policy::BestGuess, &configs);
+    let mut now = SECOND;
+    for _ in 0..100 {
+        for server in 0..2 {
+            exchange(&mut guess, &mut now, server, 3);
+        }
+    }
+    let broken = guess.dispatched(Time(now), 1);
+    guess.finished(Time(now), &broken, Outcome::Failed(Failure::Reset));
+    assert_eq!(guess.choose(Time(now), &[], true), Pick::Server(0));
+    for _ in 0..20 {
+        guess.dispatched(Time(now), 0);
+    }
+    assert_eq!(guess.choose(Time(now), &[], false), Pick::Server(0));
+    let pick = guess.choose(Time(now), &[], true);
+    let reasons = guess.explain(Time(now), pick, &[]);
+    let line = reasons.line(&configs).to_string();
+    let expected =
+        "9002: expected 3.0 ms, a detour: it fails at times, and all others are busy; 9001 ";
+    assert_eq!((pick, reasons.rule), (Pick::Server(1), Rule::Detour));
+    assert!(line.starts_with(expected), "{line}");
+    let mut glance = Reasons::default();
+    guess.glance_into(Time(now), pick, &mut glance);
+    assert_eq!(glance, reasons);
+    assert_eq!(guess.decided(pick, &[]), Rule::Detour);
+    // The next request is one of its own.
+    guess.choose(Time(now), &[], false);
+    assert_eq!(guess.decided(Pick::Server(0), &[]), Rule::Fitness);
+}
+
+#[test]
 fn what_makes_a_server_unfit_is_told() {
     let mut configs = configs(7);
     configs[4].max = Some(1);
