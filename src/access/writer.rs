@@ -17,12 +17,13 @@ use log::{info, warn};
 
 use crate::config::LogTarget;
 
-/// A buffer with so many bytes is full.
-pub(super) const BUFFER_BYTES: usize = 64 << 10;
+/// A buffer with so many bytes is full. Writes come to any place in a file, and the kernel finds large
+/// pieces of memory only for large ones: a byte of 256 KiB costs half of what one of 64 KiB does.
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers that may be with the thread at once.
-const BUFFERS_MAX: usize = 32;
+const BUFFERS_MAX: usize = 16;
 /// Empty buffers that are kept for later.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 2;
 /// How long the start waits for the file to be opened: a FIFO opens only once somebody reads it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the thread waits where somebody has made the file non-blocking and there is no room.

@@ -335,7 +335,7 @@ fn a_reader_that_does_not_read_costs_lines_and_no_request() {
     let read = text.iter().filter(|byte| **byte == b'\n').count();
     let lost = told_lost(&balancer);
     // The thread does not know how much of its last buffer is in the pipe already: those lines are
-    // read, and told of as not written. A buffer is 64 KiB, a line 14 kB.
+    // read, and told of as not written. The pipe holds 64 KiB, a line has 14 kB.
     let total = read + lost;
     assert!(lost > 0 && read > 0, "{read} and {lost}");
     assert!(
