@@ -181,9 +181,11 @@ impl Tree {
         let (mut at, mut place) = (server / MEET, server % MEET);
         let mut best = (Key::WORST, 0);
         while let Some(met) = self.matches.get(at) {
-            let others = (0..MEET).filter(|other| *other != place);
-            let others = others.map(|other| (met.keys[other], met.servers[other]));
-            best = others.fold(best, |best, other| best.min(other));
+            for (other, (key, server)) in met.keys.iter().zip(met.servers).enumerate() {
+                if *key < best.0 && other != place {
+                    best = (*key, server);
+                }
+            }
             (at, place) = met.next;
         }
         (best.0 != Key::WORST).then_some(best.1 as usize)
