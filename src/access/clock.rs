@@ -15,18 +15,19 @@ pub(super) struct Clock {
     now: Time,
     /// … and what it was since 1970.
     then: Duration,
-    /// The second that is written out; none: none is.
+    /// When the second began that is written out, in the loop's nanoseconds, which may be before the
+    /// first of them; none: none is.
     second: Option<u64>,
     common: [u8; COMMON],
-    sortable: [u8; SORTABLE],
+    rfc3339: [u8; RFC3339],
 }
 
 /// Bytes of `25/Nov/2026:22:03:46 +0000`.
 const COMMON: usize = 26;
-/// Bytes of `2026-11-25T22:03:46`.
-const SORTABLE: usize = 19;
-/// Bytes of the same with `.086Z` behind it.
-const RFC3339: usize = SORTABLE + 5;
+/// Bytes of `2026-11-25T22:03:46.086Z`.
+const RFC3339: usize = 24;
+/// Nanoseconds of one.
+const SECOND: u64 = 1_000_000_000;
 
 /// Names of months are three letters in all formats.
 const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -39,7 +40,7 @@ impl Clock {
             then: Duration::ZERO,
             second: None,
             common: [b' '; COMMON],
-            sortable: [b' '; SORTABLE],
+            rfc3339: [b' '; RFC3339],
         };
         clock.set(now, date);
         clock
@@ -49,6 +50,7 @@ impl Clock {
     pub(super) fn set(&mut self, now: Time, date: SystemTime) {
         self.now = now;
         self.then = date.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.second = None;
     }
 
     /// `now` as the combined format has it, to the second.
@@ -58,27 +60,28 @@ impl Clock {
     }
 
     /// `now` as in RFC 3339, to the millisecond, in UTC.
-    pub(super) fn rfc3339(&mut self, now: Time) -> [u8; RFC3339] {
-        let millis = self.turn_to(now).subsec_millis();
-        let [hundreds, tens, ones] = three_digits(millis);
-        let mut text = [0; RFC3339];
-        let (second, rest) = text.split_at_mut(SORTABLE);
-        second.copy_from_slice(&self.sortable);
-        rest.copy_from_slice(&[b'.', hundreds, tens, ones, b'Z']);
-        text
+    #[inline]
+    pub(super) fn rfc3339(&mut self, now: Time) -> &[u8; RFC3339] {
+        let millis = self.turn_to(now) / 1_000_000;
+        let [.., hundreds, tens, ones, _] = &mut self.rfc3339;
+        [*hundreds, *tens, *ones] = three_digits(millis as u32);
+        &self.rfc3339
     }
 
-    /// What `now` is since 1970; its second is written out then.
-    fn turn_to(&mut self, now: Time) -> Duration {
-        let unix = self.then + now.since(self.now);
-        if self.second != Some(unix.as_secs()) {
-            self.second = Some(unix.as_secs());
-            self.write_second(unix);
+    /// Writes out the second of `now`, and tells how many nanoseconds of it are over.
+    #[inline]
+    fn turn_to(&mut self, now: Time) -> u64 {
+        match self.second.map(|second| now.0.wrapping_sub(second)) {
+            Some(over @ 0..SECOND) => over,
+            _ => self.write_second(now),
         }
-        unix
     }
 
-    fn write_second(&mut self, unix: Duration) {
+    #[cold]
+    fn write_second(&mut self, now: Time) -> u64 {
+        let unix = self.then + now.since(self.now);
+        let over = u64::from(unix.subsec_nanos());
+        self.second = Some(now.0.wrapping_sub(over));
         // "Sun, 22 Nov 2026 16:07:22 GMT" has all the parts, in another order.
         let mut date = [b' '; 29];
         let mut rest = date.as_mut_slice();
@@ -90,14 +93,16 @@ impl Clock {
         let number = found.map_or(0, |place| place as u8 + 1);
         self.common = joined(&[day, b"/", month, b"/", year, b":", time, b" +0000"]);
         let number = [b'0' + number / 10, b'0' + number % 10];
-        self.sortable = joined(&[year, b"-", &number, b"-", day, b"T", time]);
+        self.rfc3339 = joined(&[year, b"-", &number, b"-", day, b"T", time, b".000Z"]);
+        over
     }
 }
 
 /// The three last digits of `number`.
 #[inline]
 pub(super) fn three_digits(number: u32) -> [u8; 3] {
-    [100, 10, 1].map(|divisor| b'0' + (number / divisor % 10) as u8)
+    let (hundreds, rest) = (number / 100 % 10, number % 100);
+    [hundreds, rest / 10, rest % 10].map(|digit| b'0' + digit as u8)
 }
 
 /// `parts` behind each other, which make up so many bytes.
@@ -112,7 +117,7 @@ mod tests {
 
     fn shown(clock: &mut Clock, now: Time) -> (String, String) {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        (text(clock.common(now)), text(&clock.rfc3339(now)))
+        (text(clock.common(now)), text(clock.rfc3339(now)))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::clock::{Clock, three_digits};
-use super::record::{self, Record};
+use super::record::{self, Record, Spans};
 use super::text;
 use crate::http::rewrite;
 use crate::net::Time;
@@ -53,7 +53,7 @@ pub(super) fn json<'n>(
     name: impl Fn(usize) -> Option<&'n str>,
 ) {
     out.extend_from_slice(b"{\"time\":\"");
-    out.extend_from_slice(&clock.rfc3339(ended.now));
+    out.extend_from_slice(clock.rfc3339(ended.now));
     match ended.peer {
         Some(peer) => {
             out.extend_from_slice(b"\",\"client\":\"");
@@ -69,36 +69,47 @@ pub(super) fn json<'n>(
     status(out, ended.status);
     out.extend_from_slice(b",\"bytes\":");
     number(out, ended.bytes);
-    match ended.is_complete {
-        true => out.extend_from_slice(b",\"complete\":true,\"server\":"),
-        false => out.extend_from_slice(b",\"complete\":false,\"server\":"),
-    }
     let last = ended.record.and_then(Record::last);
     let server = last.and_then(|last| name(last.server));
-    text::json_or_null(out, server.map(str::as_bytes));
+    let server = server.map(str::as_bytes);
+    match ended.is_complete {
+        true => text::json_member(out, b",\"complete\":true,\"server\":\"", server),
+        false => text::json_member(out, b",\"complete\":false,\"server\":\"", server),
+    }
     out.extend_from_slice(b",\"tries\":");
-    let tries = ended.record.map_or(0, Record::tries);
-    number(out, u64::from(tries));
-    out.extend_from_slice(b",\"reason\":");
+    number(out, ended.record.map_or(0, Record::tries).into());
     let rule = last.and_then(|last| last.rule);
-    text::plain_or_null(out, rule.map(|rule| rule.name().as_bytes()));
+    let rule = rule.map(|rule| rule.name().as_bytes());
+    text::plain_member(out, b",\"reason\":\"", rule);
     let spans = ended.record.map(|record| record.spans(ended.now));
-    let spans = spans.unwrap_or_default();
-    out.extend_from_slice(b",\"queue_ms\":");
-    millis(out, spans.queue);
-    out.extend_from_slice(b",\"connect_ms\":");
-    millis(out, spans.connect);
-    out.extend_from_slice(b",\"response_ms\":");
-    millis(out, spans.response);
-    out.extend_from_slice(b",\"total_ms\":");
-    millis(out, Some(spans.total));
-    out.extend_from_slice(b",\"request_id\":");
-    text::plain_or_null(out, ended.record.and_then(Record::id));
+    durations(out, &spans.unwrap_or_default());
+    let id = ended.record.and_then(Record::id);
+    text::plain_member(out, b",\"request_id\":\"", id);
     out.extend_from_slice(b"}\n");
 }
 
 /// The request's part of a JSON line whose request could not be read.
 const NOTHING_ASKED: &[u8] = b",\"method\":null,\"target\":null,\"version\":null,\"host\":null,\"referer\":null,\"user_agent\":null";
+
+/// Appends how long everything took.
+fn durations(out: &mut Vec<u8>, spans: &Spans) {
+    match (spans.queue, spans.connect) {
+        // Most requests wait neither for a server nor for a connection.
+        (Some(0), Some(0)) => {
+            out.extend_from_slice(b",\"queue_ms\":0.000,\"connect_ms\":0.000,\"response_ms\":");
+        }
+        (queue, connect) => {
+            out.extend_from_slice(b",\"queue_ms\":");
+            millis(out, queue);
+            out.extend_from_slice(b",\"connect_ms\":");
+            millis(out, connect);
+            out.extend_from_slice(b",\"response_ms\":");
+        }
+    }
+    millis(out, spans.response);
+    out.extend_from_slice(b",\"total_ms\":");
+    millis(out, Some(spans.total));
+}
 
 /// Appends a status: three digits, or the 0 of none.
 #[inline]
@@ -109,11 +120,16 @@ fn status(out: &mut Vec<u8>, status: u16) {
     }
 }
 
+/// Appends `number`, three digits at a time.
 fn number(out: &mut Vec<u8>, number: u64) {
-    if number < 10 {
-        return out.push(b'0' + number as u8);
+    let [hundreds, tens, ones] = three_digits((number % 1000) as u32);
+    match number {
+        0..10 => return out.push(ones),
+        10..100 => return out.extend_from_slice(&[tens, ones]),
+        100..1000 => {}
+        1000.. => self::number(out, number / 1000),
     }
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    out.extend_from_slice(&[hundreds, tens, ones]);
 }
 
 /// Appends `micros` as milliseconds with three digits behind the point; or null.
@@ -123,7 +139,7 @@ fn millis(out: &mut Vec<u8>, micros: Option<u64>) {
     };
     let [hundreds, tens, ones] = three_digits((micros % 1000) as u32);
     match micros / 1000 {
-        // Most waits are none at all, and nearly all are short.
+        // Nearly all waits are short.
         millis @ 0..10 => {
             let digit = b'0' + millis as u8;
             out.extend_from_slice(&[digit, b'.', hundreds, tens, ones]);
@@ -131,6 +147,28 @@ fn millis(out: &mut Vec<u8>, micros: Option<u64>) {
         millis => {
             number(out, millis);
             out.extend_from_slice(&[b'.', hundreds, tens, ones]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_are_written_as_they_are() {
+        let near = |power: u32| {
+            let power = 10_u64.pow(power);
+            [power - 1, power, power + 1, 3 * (power / 2)]
+        };
+        let numbers = (0..11_111).chain((0..20).flat_map(near));
+        for micros in numbers.chain([u64::MAX]) {
+            let mut out = Vec::new();
+            number(&mut out, micros);
+            out.push(b' ');
+            millis(&mut out, Some(micros));
+            let expected = format!("{micros} {}.{:03}", micros / 1000, micros % 1000);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 }

@@ -221,9 +221,14 @@ impl Record {
         let out = &mut self.text;
         // A token has nothing to escape.
         let method = request.method_name;
-        out.extend_from_slice(b",\"method\":\"");
-        out.extend_from_slice(method);
-        out.extend_from_slice(b"\",\"target\":\"");
+        match method {
+            b"GET" => out.extend_from_slice(b",\"method\":\"GET\",\"target\":\""),
+            _ => {
+                out.extend_from_slice(b",\"method\":\"");
+                out.extend_from_slice(method);
+                out.extend_from_slice(b"\",\"target\":\"");
+            }
+        }
         // As it was written, absolute or not.
         let line = request.line();
         let end = line.len().saturating_sub(b" HTTP/1.1".len());
@@ -233,13 +238,15 @@ impl Record {
             Version::Http10 => b"\",\"version\":\"HTTP/1.0\"",
             Version::Http11 => b"\",\"version\":\"HTTP/1.1\"",
         });
-        out.extend_from_slice(b",\"host\":");
         // What may be a host has nothing to escape.
-        text::plain_or_null(out, request.authority.or(found.host));
-        out.extend_from_slice(b",\"referer\":");
-        text::json_or_null(out, found.referer);
-        out.extend_from_slice(b",\"user_agent\":");
-        text::json_or_null(out, found.agent);
+        text::plain_member(out, b",\"host\":\"", request.authority.or(found.host));
+        match (found.referer, found.agent) {
+            (None, None) => out.extend_from_slice(b",\"referer\":null,\"user_agent\":null"),
+            (referer, agent) => {
+                text::json_member(out, b",\"referer\":\"", referer);
+                text::json_member(out, b",\"user_agent\":\"", agent);
+            }
+        }
     }
 }
 
@@ -260,18 +267,18 @@ impl<'b> Found<'b> {
     fn of(request: &Request<'b>, wants: Wants) -> Found<'b> {
         let mut found = Found::default();
         let mut ids = 0;
-        let is_logged = wants.format.is_some();
-        let is_host_logged = wants.format == Some(LogFormat::Json);
-        let is_id_wanted = wants.id && wants.trust;
-        // By the length first, which rules most of them out.
-        let is_wanted = |kind: Field, length: usize| match length {
-            4 => is_host_logged && kind == Field::Host,
-            7 | 10 => is_logged && matches!(kind, Field::Other | Field::Named),
-            12 => is_id_wanted && kind == Field::XRequestId,
-            _ => false,
+        // By the lengths of names first, which rule most fields out.
+        const REFERER_AND_AGENT: u32 = 1 << b"referer".len() | 1 << b"user-agent".len();
+        const HOST: u32 = 1 << b"host".len();
+        let of_format = match wants.format {
+            None => 0,
+            Some(LogFormat::Combined) => REFERER_AND_AGENT,
+            Some(LogFormat::Json) => REFERER_AND_AGENT | HOST,
         };
-        for line in request.fields.wanted(is_wanted) {
-            match line.kind {
+        let of_id = u32::from(wants.id && wants.trust) << b"x-request-id".len();
+        request
+            .fields
+            .each_named(of_format | of_id, |line| match line.kind {
                 Field::Host => found.host = Some(line.value),
                 Field::XRequestId => {
                     ids += 1;
@@ -284,8 +291,7 @@ impl<'b> Found<'b> {
                     found.agent = found.agent.or(Some(line.value));
                 }
                 _ => {}
-            }
-        }
+            });
         found
     }
 }

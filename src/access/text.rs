@@ -5,10 +5,16 @@
 
 /// Appends `value` as the inside of a quoted string of the combined format: quotes and backslashes
 /// with a backslash before them, what is not printable ASCII as `\xHH`.
+#[inline]
 pub(super) fn quoted(out: &mut Vec<u8>, value: &[u8]) {
-    if is_plain(value) {
-        return out.extend_from_slice(value);
+    match is_plain(value) {
+        true => out.extend_from_slice(value),
+        false => quoted_escaped(out, value),
     }
+}
+
+#[cold]
+fn quoted_escaped(out: &mut Vec<u8>, value: &[u8]) {
     for byte in value {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
@@ -24,10 +30,16 @@ pub(super) fn quoted(out: &mut Vec<u8>, value: &[u8]) {
 /// Appends `value` as the inside of a JSON string (RFC 8259 §7): what is UTF-8 as it is, but for
 /// quotes, backslashes and controls. Any other byte becomes the character that it is in ISO-8859-1,
 /// which is what fields were in before (RFC 9110 §5.5), written as `\u00hh`.
+#[inline]
 pub(super) fn json(out: &mut Vec<u8>, value: &[u8]) {
-    if is_plain(value) {
-        return out.extend_from_slice(value);
+    match is_plain(value) {
+        true => out.extend_from_slice(value),
+        false => json_escaped(out, value),
     }
+}
+
+#[cold]
+fn json_escaped(out: &mut Vec<u8>, value: &[u8]) {
     for chunk in value.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {
@@ -47,28 +59,45 @@ pub(super) fn json(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// Appends `value` as a JSON string, or null.
-pub(super) fn json_or_null(out: &mut Vec<u8>, value: Option<&[u8]>) {
+/// Appends `key`, which ends with the quote that a JSON string begins with, then `value` and the quote
+/// behind it; or null, and no quotes.
+#[inline]
+pub(super) fn json_member<const BYTES: usize>(
+    out: &mut Vec<u8>,
+    key: &[u8; BYTES],
+    value: Option<&[u8]>,
+) {
     match value {
         Some(value) => {
-            out.push(b'"');
+            out.extend_from_slice(key);
             json(out, value);
             out.push(b'"');
         }
-        None => out.extend_from_slice(b"null"),
+        None => null_member(out, key),
     }
 }
 
-/// Appends a JSON string of `value`, which has nothing to escape, or null.
-pub(super) fn plain_or_null(out: &mut Vec<u8>, value: Option<&[u8]>) {
+/// The same of what has nothing to escape.
+#[inline]
+pub(super) fn plain_member<const BYTES: usize>(
+    out: &mut Vec<u8>,
+    key: &[u8; BYTES],
+    value: Option<&[u8]>,
+) {
     match value {
         Some(value) => {
-            out.push(b'"');
+            out.extend_from_slice(key);
             out.extend_from_slice(value);
             out.push(b'"');
         }
-        None => out.extend_from_slice(b"null"),
+        None => null_member(out, key),
     }
+}
+
+#[inline]
+fn null_member<const BYTES: usize>(out: &mut Vec<u8>, key: &[u8; BYTES]) {
+    out.extend_from_slice(key.strip_suffix(b"\"").unwrap_or(key));
+    out.extend_from_slice(b"null");
 }
 
 /// Appends the character `code` of the first 256 by its number.
