@@ -14,4 +14,4 @@ mod plain;
 pub mod reply;
 pub mod rewrite;
 pub mod rules;
-mod scan;
+pub(crate) mod scan;

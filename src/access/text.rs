@@ -3,6 +3,8 @@
 //!
 //! Nearly all of it is plain, and is looked at in one sweep and copied in one piece.
 
+use crate::http::scan;
+
 /// Appends `value` as the inside of a quoted string of the combined format: quotes and backslashes
 /// with a backslash before them, what is not printable ASCII as `\xHH`.
 #[inline]
@@ -116,44 +118,18 @@ fn hex(byte: u8, digits: &[u8; 16]) -> [u8; 2] {
 
 /// Whether `value` is the same in every format: printable ASCII without quotes and backslashes.
 fn is_plain(value: &[u8]) -> bool {
-    let odd = match (value.first_chunk(), value.last_chunk()) {
-        // The last eight overlap those before them.
-        (_, Some(last)) => {
-            let (eights, _) = value.as_chunks::<8>();
-            eights
-                .iter()
-                .fold(odd_bytes(*last), |odd, eight| odd | odd_bytes(*eight))
+    let mut filled = [b' '; scan::WIDTH];
+    let whole = match filled.get_mut(..value.len()) {
+        Some(start) => {
+            start.copy_from_slice(value);
+            &filled
         }
-        (Some([a, b, c, d]), None) => {
-            let [.., e, f, g, h] = value else {
-                return false;
-            };
-            odd_bytes([*a, *b, *c, *d, *e, *f, *g, *h])
-        }
-        (None, None) => {
-            let mut filled = [b' '; 8];
-            filled
-                .iter_mut()
-                .zip(value)
-                .for_each(|(to, from)| *to = *from);
-            odd_bytes(filled)
-        }
+        None => value,
     };
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    odd & HIGHS == 0
-}
-
-/// The highest bit of one byte at least is set if any of `eight` is not plain, of none if all are: each
-/// sum and difference passes 0x7f just where a byte is so, or it is beyond ASCII itself. Carrying and
-/// borrowing mislead only above such a byte (Warren, Hacker's Delight, §6-1).
-#[inline(always)]
-fn odd_bytes(eight: [u8; 8]) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    let eight = u64::from_le_bytes(eight);
-    let is_delete = eight.wrapping_add(ONES);
-    let is_control = eight.wrapping_sub(ONES * b' ' as u64);
-    let is = |byte: u8| (eight ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
-    eight | is_delete | is_control | is(b'"') | is(b'\\')
+    scan::has_none(whole, |byte| {
+        let is_printable = byte.wrapping_sub(b' ') <= b'~' - b' ';
+        !is_printable | (byte == b'"') | (byte == b'\\')
+    })
 }
 
 #[cfg(test)]

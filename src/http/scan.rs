@@ -3,7 +3,7 @@
 //! Knows no grammar beyond its classes of bytes, and allocates nothing.
 
 /// Bytes of one look.
-const WIDTH: usize = 16;
+pub(crate) const WIDTH: usize = 16;
 
 /// Where from `at` on the first byte is that cannot be in a target: a control byte, a blank, DEL. The
 /// end of `bytes` if there is none.
@@ -28,6 +28,18 @@ pub(super) fn end_of_name(bytes: &[u8], at: usize) -> usize {
         let is_digit = byte.wrapping_sub(b'0') < 10;
         !(is_letter | is_digit | (byte == b'-') | (byte == b'_'))
     })
+}
+
+/// Whether `is_odd` holds of no byte. Fewer than sixteen are looked at one by one.
+#[inline(always)]
+pub(crate) fn has_none(bytes: &[u8], is_odd: impl Fn(u8) -> bool + Copy) -> bool {
+    let Some(last) = bytes.last_chunk() else {
+        return !bytes.iter().any(|byte| is_odd(*byte));
+    };
+    // The last sixteen overlap those before them.
+    let (sixteens, _) = bytes.as_chunks();
+    let odd = sixteens.iter().map(|sixteen| marks(sixteen, is_odd));
+    odd.fold(marks(last, is_odd), |all, odd| all | odd) == 0
 }
 
 /// Where from `at` on the first byte is that `is_end` holds of.
