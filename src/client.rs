@@ -109,6 +109,8 @@ pub struct Task {
     pub stale_at: Option<usize>,
     /// How many servers took it and broke off before they answered.
     pub breaks: u8,
+    /// Whether this server is known to fail at times: then a bad answer says nothing of the request.
+    pub is_detour: bool,
     /// Whether another server could still be asked if this one answers badly.
     pub may_turn: bool,
     /// Whether one did answer badly.
@@ -248,6 +250,7 @@ impl Task {
             tried: Vec::new(),
             stale_at: None,
             breaks: 0,
+            is_detour: false,
             may_turn: false,
             is_sending: false,
             has_turned: false,

@@ -213,6 +213,11 @@ impl Guess {
         pick
     }
 
+    /// Whether `choose` has just taken a server that fails at times.
+    pub fn is_detour(&self) -> bool {
+        self.given == Some(Rule::Detour)
+    }
+
     /// Chooses a server for one request that `tried` have failed already. Works in log2 of the number
     /// of servers with the best guess; plain policies, and requests that failed before, look at all.
     pub fn pick(&mut self, now: Time, tried: &[u16]) -> Pick {

@@ -116,7 +116,7 @@ impl<N: Net> Proxy<N> {
                     self.note_retry(server);
                     if let Some(task) = self.tasks.get_mut(key) {
                         task.tried.push(server as u16);
-                        task.has_turned = true;
+                        task.has_turned |= !task.is_detour;
                         task.turned_from = Some(server as u16);
                     }
                 }

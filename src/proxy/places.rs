@@ -156,6 +156,7 @@ impl<N: Net> Proxy<N> {
                         return;
                     };
                     task.may_turn = may_turn;
+                    task.is_detour = self.guess.is_detour();
                     task.is_sending = !task.exchange.is_read();
                     if let Some(record) = &mut task.record {
                         let wants = self.tools.access.wants_reasons();

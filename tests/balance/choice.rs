@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::peer::{Peer, answers_as, hangs};
+use crate::peer::{Peer, Talk, answers_as, hangs, tells_target};
 use crate::program::{Balancer, Origin};
+use crate::wire::{Client, request};
 
 /// No round begins by time in a test of it.
 const NO_TIME: [&str; 2] = ["-X", "600"];
@@ -91,6 +92,44 @@ fn a_server_that_fails_at_times_stands_in_where_all_others_are_busy() {
         let of_c = format!("guess for GET / HTTP/1.1: {}: ", origins[2]);
         assert!(line.contains(&of_c), "{line}");
     });
+}
+
+#[test]
+fn a_detour_that_fails_is_not_the_one_bad_answer_that_is_turned_from() {
+    static IS_FIRST: AtomicBool = AtomicBool::new(true);
+    let busy = |talk: &mut Talk<'_>| match (&*talk.method, &*talk.target) {
+        ("POST", _) => hangs(talk),
+        // Whichever of the two is asked for it first fails.
+        (_, "/x") if IS_FIRST.swap(false, Ordering::Relaxed) => talk.reply(500, &[], ""),
+        _ => tells_target(talk),
+    };
+    let peers = [
+        Peer::start(busy),
+        Peer::start(busy),
+        Peer::start(|talk| talk.reply(500, &[], "")),
+    ];
+    let options = ["--retry-status", "500", "--explain", "-X", "600"];
+    let balancer = Balancer::before(&peers, &options);
+    for peer in &peers {
+        balancer.await_valid(0, peer);
+    }
+    // The third is found out, and the others get more to do than it is worth to wait for.
+    let mut client = balancer.client();
+    for _ in 0..200 {
+        assert_eq!(client.get("/").text(), "/");
+    }
+    assert!(!peers[2].targets().is_empty());
+    let _held: Vec<Client> = (0..40)
+        .map(|_| {
+            let (mark, mut client) = (balancer.log().mark(), balancer.client());
+            client.send(request("POST", "/", &[], b""));
+            balancer.log().holding(mark, "guess for POST / ");
+            client
+        })
+        .collect();
+    assert_eq!(client.get("/x").text(), "/x");
+    let line = balancer.log().holding(0, ", a detour");
+    assert!(line.contains("GET /x "), "{line}");
 }
 
 #[test]
