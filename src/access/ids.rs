@@ -9,6 +9,7 @@ use crate::chance::{GOLDEN, mix};
 const LENGTH_MAX: usize = 128;
 /// Digits of an id that is made here.
 const DIGITS: usize = 32;
+
 /// The ids of one process.
 #[derive(Debug)]
 pub(super) struct Ids {

@@ -120,16 +120,11 @@ fn status(out: &mut Vec<u8>, status: u16) {
     }
 }
 
-/// Appends `number`, three digits at a time.
 fn number(out: &mut Vec<u8>, number: u64) {
-    let [hundreds, tens, ones] = three_digits((number % 1000) as u32);
-    match number {
-        0..10 => return out.push(ones),
-        10..100 => return out.extend_from_slice(&[tens, ones]),
-        100..1000 => {}
-        1000.. => self::number(out, number / 1000),
+    if number < 10 {
+        return out.push(b'0' + number as u8);
     }
-    out.extend_from_slice(&[hundreds, tens, ones]);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends `micros` as milliseconds with three digits behind the point; or null.

@@ -118,15 +118,7 @@ fn hex(byte: u8, digits: &[u8; 16]) -> [u8; 2] {
 
 /// Whether `value` is the same in every format: printable ASCII without quotes and backslashes.
 fn is_plain(value: &[u8]) -> bool {
-    let mut filled = [b' '; scan::WIDTH];
-    let whole = match filled.get_mut(..value.len()) {
-        Some(start) => {
-            start.copy_from_slice(value);
-            &filled
-        }
-        None => value,
-    };
-    scan::has_none(whole, |byte| {
+    scan::has_none(value, |byte| {
         let is_printable = byte.wrapping_sub(b' ') <= b'~' - b' ';
         !is_printable | (byte == b'"') | (byte == b'\\')
     })

@@ -69,8 +69,8 @@ impl Suspects {
 
     /// One of them, another with each pick.
     fn at(&self, turn: u64) -> Option<usize> {
-        let count = self.0.len().max(1) as u64;
-        self.0.get((turn % count) as usize).copied()
+        let place = turn.checked_rem(self.0.len() as u64)?;
+        self.0.get(place as usize).copied()
     }
 
     fn remove(&mut self, server: usize) {

@@ -3,7 +3,7 @@
 //! Knows no grammar beyond its classes of bytes, and allocates nothing.
 
 /// Bytes of one look.
-pub(crate) const WIDTH: usize = 16;
+const WIDTH: usize = 16;
 
 /// Where from `at` on the first byte is that cannot be in a target: a control byte, a blank, DEL. The
 /// end of `bytes` if there is none.
@@ -30,13 +30,19 @@ pub(super) fn end_of_name(bytes: &[u8], at: usize) -> usize {
     })
 }
 
-/// Whether `is_odd` holds of no byte. Fewer than sixteen are looked at one by one.
+/// Whether `is_odd` holds of no byte.
 #[inline(always)]
 pub(crate) fn has_none(bytes: &[u8], is_odd: impl Fn(u8) -> bool + Copy) -> bool {
-    let Some(last) = bytes.last_chunk() else {
-        return !bytes.iter().any(|byte| is_odd(*byte));
+    let Some(first) = bytes.first() else {
+        return true;
     };
+    // Fewer than sixteen are filled up with one of them, which changes nothing.
+    let mut filled = [*first; WIDTH];
+    if let Some(start) = filled.get_mut(..bytes.len()) {
+        start.copy_from_slice(bytes);
+    }
     // The last sixteen overlap those before them.
+    let last = bytes.last_chunk().unwrap_or(&filled);
     let (sixteens, _) = bytes.as_chunks();
     let odd = sixteens.iter().map(|sixteen| marks(sixteen, is_odd));
     odd.fold(marks(last, is_odd), |all, odd| all | odd) == 0
