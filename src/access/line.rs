@@ -93,19 +93,11 @@ const NOTHING_ASKED: &[u8] = b",\"method\":null,\"target\":null,\"version\":null
 
 /// Appends how long everything took.
 fn durations(out: &mut Vec<u8>, spans: &Spans) {
-    match (spans.queue, spans.connect) {
-        // Most requests wait neither for a server nor for a connection.
-        (Some(0), Some(0)) => {
-            out.extend_from_slice(b",\"queue_ms\":0.000,\"connect_ms\":0.000,\"response_ms\":");
-        }
-        (queue, connect) => {
-            out.extend_from_slice(b",\"queue_ms\":");
-            millis(out, queue);
-            out.extend_from_slice(b",\"connect_ms\":");
-            millis(out, connect);
-            out.extend_from_slice(b",\"response_ms\":");
-        }
-    }
+    out.extend_from_slice(b",\"queue_ms\":");
+    millis(out, spans.queue);
+    out.extend_from_slice(b",\"connect_ms\":");
+    millis(out, spans.connect);
+    out.extend_from_slice(b",\"response_ms\":");
     millis(out, spans.response);
     out.extend_from_slice(b",\"total_ms\":");
     millis(out, Some(spans.total));

@@ -221,14 +221,9 @@ impl Record {
         let out = &mut self.text;
         // A token has nothing to escape.
         let method = request.method_name;
-        match method {
-            b"GET" => out.extend_from_slice(b",\"method\":\"GET\",\"target\":\""),
-            _ => {
-                out.extend_from_slice(b",\"method\":\"");
-                out.extend_from_slice(method);
-                out.extend_from_slice(b"\",\"target\":\"");
-            }
-        }
+        out.extend_from_slice(b",\"method\":\"");
+        out.extend_from_slice(method);
+        out.extend_from_slice(b"\",\"target\":\"");
         // As it was written, absolute or not.
         let line = request.line();
         let end = line.len().saturating_sub(b" HTTP/1.1".len());
@@ -240,13 +235,8 @@ impl Record {
         });
         // What may be a host has nothing to escape.
         text::plain_member(out, b",\"host\":\"", request.authority.or(found.host));
-        match (found.referer, found.agent) {
-            (None, None) => out.extend_from_slice(b",\"referer\":null,\"user_agent\":null"),
-            (referer, agent) => {
-                text::json_member(out, b",\"referer\":\"", referer);
-                text::json_member(out, b",\"user_agent\":\"", agent);
-            }
-        }
+        text::json_member(out, b",\"referer\":\"", found.referer);
+        text::json_member(out, b",\"user_agent\":\"", found.agent);
     }
 }
 
