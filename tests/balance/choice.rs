@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::peer::{Peer, Talk, answers_as, hangs, tells_target};
 use crate::program::{Balancer, Origin};
+use crate::watch::Stop;
 use crate::wire::{Client, request};
 
 /// No round begins by time in a test of it.
@@ -87,8 +88,8 @@ fn a_server_that_fails_at_times_stands_in_where_all_others_are_busy() {
                 }
             });
         }
+        let _stop = Stop(&is_over);
         let line = balancer.log().holding(0, ", a detour");
-        is_over.store(true, Ordering::Relaxed);
         let of_c = format!("guess for GET / HTTP/1.1: {}: ", origins[2]);
         assert!(line.contains(&of_c), "{line}");
     });

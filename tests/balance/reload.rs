@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::choice::name_of;
 use crate::peer::{Peer, reply};
 use crate::program::{Balancer, Folder, Origin};
-use crate::watch::Watch;
+use crate::watch::{Stop, Watch};
 
 /// A file of servers in a folder of its own.
 struct Servers(Folder);
@@ -183,15 +183,6 @@ fn twenty_changed_files_under_load_cost_no_request() {
     });
     assert!(asked.load(Ordering::Relaxed) >= 400);
     assert_eq!(balancer.log().count(0, "is removed"), 20);
-}
-
-/// Ends the load, also when the test fails.
-struct Stop<'f>(&'f AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -31,6 +31,19 @@ fn exchange(guess: &mut Guess, now: &mut u64, server: usize, millis: u64) {
     guess.finished(Time(*now), &ticket, Outcome::Served);
 }
 
+/// All of `configs` have answered often, in 3 ms each, and then the last one breaks a connection off.
+fn broken_off(configs: &[ServerConfig]) -> (Guess, u64) {
+    let (mut guess, mut now) = (valid(Policy::BestGuess, configs), SECOND);
+    for _ in 0..100 {
+        for server in 0..configs.len() {
+            exchange(&mut guess, &mut now, server, 3);
+        }
+    }
+    let broken = guess.dispatched(Time(now), configs.len() - 1);
+    guess.finished(Time(now), &broken, Outcome::Failed(Failure::Reset));
+    (guess, now)
+}
+
 fn line(guess: &mut Guess, now: u64, configs: &[ServerConfig], tried: &[u16]) -> (Rule, String) {
     let pick = guess.pick(Time(now), tried);
     let reasons = guess.explain(Time(now), pick, tried);
@@ -77,15 +90,7 @@ fn the_original_rule_is_named_where_it_decides() {
 #[test]
 fn times_benches_and_requests_in_flight_are_told() {
     let configs = configs(3);
-    let mut guess = valid(Policy::BestGuess, &configs);
-    let mut now = SECOND;
-    for _ in 0..100 {
-        for server in 0..3 {
-            exchange(&mut guess, &mut now, server, 3);
-        }
-    }
-    let broken = guess.dispatched(Time(now), 2);
-    guess.finished(Time(now), &broken, Outcome::Failed(Failure::Reset));
+    let (mut guess, mut now) = broken_off(&configs);
     guess.dispatched(Time(now), 0);
     now += 200 * MILLI;
     let expected = "9002: expected 3.0 ms; 9001 7.4 ms (1 in flight), 9003 benched 800 ms (errors)";
@@ -125,15 +130,7 @@ fn a_slow_and_a_silent_server_are_told() {
 #[test]
 fn a_detour_is_told() {
     let configs = configs(2);
-    let mut guess = valid(Policy::BestGuess, &configs);
-    let mut now = SECOND;
-    for _ in 0..100 {
-        for server in 0..2 {
-            exchange(&mut guess, &mut now, server, 3);
-        }
-    }
-    let broken = guess.dispatched(Time(now), 1);
-    guess.finished(Time(now), &broken, Outcome::Failed(Failure::Reset));
+    let (mut guess, now) = broken_off(&configs);
     assert_eq!(guess.choose(Time(now), &[], true), Pick::Server(0));
     for _ in 0..20 {
         guess.dispatched(Time(now), 0);
